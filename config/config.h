@@ -1,0 +1,181 @@
+/*
+ * Purpose: a configuration as plain structs: read, checked, complete, and never changed afterwards.
+ * Thread:  any may read; config_parse only in the helper process.
+ * Owns:    a struct config owns all it points at; config_free frees it.
+ * Fails:   every error of a file is collected as file:line and one sentence; *out is set only when
+ *          there is none.
+ *
+ * The rows of config/keys.c are the one place that knows a key: its section, name, type, bounds,
+ * default, what a reload may do with it, and its help. Parser, encoder, `--help-config`, the
+ * reference page and the dump for `show config` all walk them.
+ */
+#pragma once
+
+#include "common/address.h"
+#include "common/base.h"
+#include "common/log.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Longest name of a pool, server or listener; letters, digits, '-', '_' and '.'. */
+#define CONFIG_NAME_MAX 63
+
+#define CONFIG_RETRIES_MAX 7
+
+enum config_scheduler_hash { CONFIG_HASH_SOURCE_IP, CONFIG_HASH_SOURCE_IP_PORT };
+enum config_when_empty { CONFIG_EMPTY_HOLD, CONFIG_EMPTY_RESET };
+enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };
+enum config_splice { CONFIG_SPLICE_AUTO, CONFIG_SPLICE_OFF, CONFIG_SPLICE_ON };
+enum config_protocol { CONFIG_PROTOCOL_TCP };
+
+/* A network address as written and as read. */
+struct config_address {
+    char *text;
+    struct address address;
+};
+
+/* Numbers are int64_t throughout: durations in milliseconds, sizes in bytes, counts plain. */
+struct config_weir {
+    int64_t workers;         /* never 0: the loader puts the number of CPUs */
+    char *user;              /* "" when not set */
+    char *group;             /* "" when not set */
+    int64_t max_connections; /* 0: from RLIMIT_NOFILE */
+    int64_t shutdown_deadline;
+    char *admin_socket;
+    int64_t admin_mode; /* of the socket, as chmod(2) takes it */
+    char *log_target;
+    int64_t log_format; /* enum log_format */
+    int64_t log_level;  /* enum log_level */
+    bool log_access;
+};
+
+struct config_health {
+    char *type; /* a probe kind's name, or "none" */
+    int64_t interval;          /* while up, start to start */
+    int64_t interval_changing; /* while a change is being counted */
+    int64_t interval_down;
+    int64_t timeout;
+    int64_t rise;
+    int64_t fall;
+    int64_t jitter; /* per cent of the interval, added */
+    bool start_up;  /* an unknown server counts as up */
+    int64_t port;   /* 0: the server's own */
+    /* http */
+    char *path;
+    char *host;   /* "": the server's address */
+    char *status; /* "200-399,418" */
+    char *body;   /* "" or what the answer's body must contain */
+};
+
+struct config_server {
+    int line;
+    char *name;
+    struct config_address address;
+    int64_t weight; /* 0: no new sessions */
+    bool backup;
+    int64_t max_connections; /* 0: no limit */
+};
+
+struct config_pool {
+    int line;
+    char *name;
+    char *scheduler; /* a row of lb/sched's table */
+    int64_t hash;    /* enum config_scheduler_hash */
+    int64_t connect_timeout;
+    int64_t retries;
+    int64_t when_empty; /* enum config_when_empty */
+    int64_t on_down;    /* enum config_on_down */
+    int64_t drain_deadline;
+    int64_t slow_start; /* 0: none */
+    struct config_health health;
+    struct config_server *servers;
+    size_t server_count;
+};
+
+struct config_listener {
+    int line;
+    char *name;
+    struct config_address bind;
+    int64_t protocol; /* enum config_protocol */
+    char *pool;
+    size_t pool_index; /* of `pool` in struct config, put by the checks */
+    int64_t backlog;
+    int64_t max_connections; /* 0: only the global limit */
+    bool freebind;
+    bool v6only;
+    int64_t idle_timeout;
+    int64_t half_close_timeout;
+    int64_t reset_flush_timeout;
+    int64_t splice; /* enum config_splice */
+    int64_t rcvbuf; /* 0: autotuned */
+    int64_t sndbuf; /* 0: autotuned */
+    int64_t notsent_lowat;
+    int64_t keepalive_idle; /* milliseconds; 0: no keepalive */
+    int64_t keepalive_interval;
+    int64_t keepalive_count;
+    int64_t user_timeout; /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
+};
+
+struct config {
+    char *path;
+    struct config_weir weir;
+    struct config_pool *pools;
+    size_t pool_count;
+    struct config_listener *listeners;
+    size_t listener_count;
+};
+
+void config_free(struct config **config);
+
+/* ---- errors ---- */
+
+struct config_error {
+    char *file;
+    int line; /* 0: of the file as a whole */
+    char *text;
+};
+
+struct config_errors {
+    struct config_error *error;
+    size_t count;
+};
+
+void config_errors_add(struct config_errors *errors, const char *file, int line, const char *format,
+                       ...) printf_like(4, 5);
+/* One "file:line: text" a line, in the order of the file. */
+void config_errors_print(const struct config_errors *errors, FILE *to);
+void config_errors_clear(struct config_errors *errors);
+
+/* ---- reading (the helper process only: libconfig may call exit()) ---- */
+
+/*
+ * Parses and checks `path`. 0 and *out, or -EINVAL with at least one error added. Names of schedulers
+ * and probe kinds come from the caller, so that config knows nothing of lb/.
+ */
+struct config_names {
+    const char *const *schedulers;
+    size_t scheduler_count;
+    const char *const *probes;
+    size_t probe_count;
+};
+must_check int config_parse(const char *path, const struct config_names *names, struct config **out,
+                            struct config_errors *errors);
+
+/* ---- the checked model between processes ---- */
+
+/* A malloc'd image of the configuration, by the key table; the caller frees it. */
+must_check int config_encode(const struct config *config, uint8_t **out, size_t *out_size);
+
+/* -EINVAL when the image is not whole; never reads past `size`. */
+must_check int config_decode(const uint8_t *image, size_t size, struct config **out);
+
+/* ---- for people ---- */
+
+/* Every key with type, bounds, default, what a reload may do with it, and help. */
+void config_print_help(FILE *to);
+/* The same as the Markdown reference page docs/configuration.md. */
+void config_print_reference(FILE *to);
+/* A configuration file that says the same; every key is written. */
+void config_print(const struct config *config, FILE *to);
