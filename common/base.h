@@ -7,13 +7,12 @@
 #pragma once
 
 #include <stddef.h>
+#include <sys/param.h> /* MIN and MAX: uv.h includes it too, so a second pair would collide */
 
 #define must_check __attribute__((warn_unused_result))
-#define printf_like(format, first) __attribute__((format(printf, format, first)))
+#define printf_like(string, first) __attribute__((format(printf, string, first)))
 
 #define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* The struct that holds `member`, which `pointer` points at. */
 #define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
