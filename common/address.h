@@ -37,9 +37,10 @@ struct address {
 #define ADDRESS_TEXT_MAX 128
 
 /*
- * Reads "10.0.0.1:80", "[2001:db8::1]:80", "[fe80::1%eth0]:80", "*:80" (the IPv6 wildcard) or "unix:/path".
- * Names are not resolved. Returns 0, or -EINVAL with *why set to a phrase such as "the port is
- * missing"; *out is untouched then. Port 0 is read too: whether it makes sense is the caller's to say.
+ * Reads "10.0.0.1:80", "[2001:db8::1]:80", "[fe80::1%eth0]:80", "*:80" (the IPv6 wildcard) or
+ * "unix:/path". Names are not resolved. Returns 0, or -EINVAL with *why set to a phrase such as
+ * "the port is missing"; *out is untouched then. Port 0 is read too: whether it makes sense is the
+ * caller's to say.
  */
 must_check int address_parse(struct address *out, const char *text, const char **why);
 

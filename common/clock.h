@@ -1,5 +1,5 @@
 /*
- * Purpose: what time it is, for the few places that may ask; everything else takes it as a parameter.
+ * Purpose: what time it is, for the few places that may ask; all others take it as a parameter.
  * Thread:  any.
  * Owns:    nothing.
  * Fails:   never.

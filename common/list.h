@@ -57,10 +57,11 @@ static inline void list_move_all(struct list *to, struct list *from)
 #define list_entry(node, type, member) container_of(node, type, member)
 #define list_first(list, type, member) list_entry((list)->next, type, member)
 
-#define list_for_each(node, list)                                                                  \
-    for (struct list *node = (list)->next; node != (list); node = node->next)
+/* `node` is declared by the loop. */
+#define list_for_each(node, head)                                                                  \
+    for (struct list *node = (head)->next; node != (head); node = node->next)
 
 /* The body may remove the node it stands on, and no other. */
-#define list_for_each_safe(node, list)                                                             \
-    for (struct list *node = (list)->next, *node##_next = node->next; node != (list);              \
+#define list_for_each_safe(node, head)                                                             \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)

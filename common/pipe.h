@@ -24,8 +24,8 @@ struct pipe_pool {
     struct pipe_pair *rest; /* `resting` of them */
     uint32_t resting;
     uint32_t taken;
-    uint32_t limit;     /* resting and taken together */
-    uint32_t keep;      /* at most so many rest; more are closed */
+    uint32_t limit; /* resting and taken together */
+    uint32_t keep;  /* at most so many rest; more are closed */
 };
 
 void pipe_pool_init(struct pipe_pool *pool, uint32_t limit, uint32_t keep);

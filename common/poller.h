@@ -1,5 +1,6 @@
 /*
- * Purpose: one edge-triggered epoll set per worker, and the run queue of what stopped on its budget.
+ * Purpose: one edge-triggered epoll set per worker, and the run queue of what stopped on its
+ *          budget.
  * Thread:  the worker's.
  * Owns:    the epoll descriptor; no watched descriptor.
  * Fails:   open and add return a negative errno (ENOSPC, ENOMEM, EMFILE); wait cannot fail.
@@ -64,6 +65,6 @@ void poller_task_init(struct poller_task *task, void (*run)(struct poller_task *
 void poller_queue(struct poller *poller, struct poller_task *task);
 void poller_unqueue(struct poller_task *task);
 
-/* Runs what stood on the queue at entry, at most POLLER_TASKS; a task that queues itself again waits. */
+/* Runs what stood on the queue at entry, at most POLLER_TASKS; a task queued meanwhile waits. */
 void poller_run_tasks(struct poller *poller);
 bool poller_has_tasks(const struct poller *poller);

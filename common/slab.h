@@ -28,7 +28,7 @@ struct slab {
     size_t object_size;
     uint32_t limit;
     uint32_t used;
-    uint32_t span; /* every taken object's index is below this */
+    uint32_t span;       /* every taken object's index is below this */
     uint32_t free_first; /* index of the first free object, UINT32_MAX when none */
 };
 

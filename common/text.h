@@ -25,7 +25,7 @@ void text_add_bytes(struct text *text, const char *bytes, size_t length);
 void text_addf(struct text *text, const char *format, ...) printf_like(2, 3);
 
 /*
- * The candidate nearest to `word` by edit distance (Damerau and Levenshtein, restricted), or NULL when
- * none is near enough to be meant: a third of the word's length, at least one.
+ * The candidate nearest to `word` by edit distance (Damerau and Levenshtein, restricted), or NULL
+ * when none is near enough to be meant: a third of the word's length, at least one.
  */
 const char *text_nearest(const char *word, const char *const *candidates, size_t count);

@@ -1,6 +1,6 @@
 /*
- * Purpose: a hierarchical timer wheel (Varghese and Lauck 1987, scheme 6) of one-millisecond slots. It
- *          holds no clock: time is a parameter, so tests never wait.
+ * Purpose: a hierarchical timer wheel (Varghese and Lauck 1987, scheme 6) of one-millisecond slots.
+ *          It holds no clock: time is a parameter, so tests never wait.
  * Thread:  the thread that owns the wheel.
  * Owns:    nothing: timers live inside their objects, which must cancel them before they go.
  * Fails:   never: nothing is allocated.
