@@ -6,9 +6,9 @@
  *
  * A time is read as digits of base 64, and level n of the wheel stands for digit n:
  *
- *      level     5        4      3      2      1      0
- *      now     | 00 11  | 02   | 40   | 07   | 63   | 12 |
- *      due     | 00 11  | 02   | 40   | 09   | 00   | 30 |   first differs at level 2: slot 9 there
+ *      level      5    4    3    2    1    0
+ *      now     | 11 |  2 | 40 |  7 | 63 | 12 |
+ *      due     | 11 |  2 | 40 |  9 |  0 | 30 |   differs at level 2: it stands there, in slot 9
  *
  * A timer stands at the level of the highest digit in which its time differs from now, in the slot
  * of that digit of its time. From that follows all else:
