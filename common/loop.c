@@ -35,7 +35,7 @@ static void name_leaked(uv_handle_t *handle, void *arg)
 
 void loop_close(uv_loop_t *loop)
 {
-    /* Not UV_RUN_DEFAULT: a leaked handle would hold it for ever. A close callback may close more. */
+    /* Not UV_RUN_DEFAULT: a leaked handle would hold it. A close callback may close more. */
     while (is_closing(loop))
         uv_run(loop, UV_RUN_NOWAIT);
 
