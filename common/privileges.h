@@ -22,9 +22,9 @@ must_check int privileges_lookup(const char *user, const char *group, struct pri
                                  char *error, size_t error_size);
 
 /*
- * Takes on the user with its group and no supplementary ones, keeps exactly `capabilities` (a mask of
- * 1 << CAP_…, capabilities(7)) permitted and effective and empties the bounding set as far as the
- * process may, and sets NoNewPrivs (prctl(2), PR_SET_NO_NEW_PRIVS).
+ * Takes on the user with its group and no supplementary ones, keeps exactly `capabilities` (a mask
+ * of 1 << CAP_…, capabilities(7)) permitted and effective and empties the bounding set as far as
+ * the process may, and sets NoNewPrivs (prctl(2), PR_SET_NO_NEW_PRIVS).
  */
-must_check int privileges_drop(const struct privileges_user *user, uint64_t capabilities, char *error,
-                               size_t error_size);
+must_check int privileges_drop(const struct privileges_user *user, uint64_t capabilities,
+                               char *error, size_t error_size);

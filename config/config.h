@@ -52,7 +52,7 @@ struct config_weir {
 };
 
 struct config_health {
-    char *type; /* a probe kind's name, or "none" */
+    char *type;                /* a probe kind's name, or "none" */
     int64_t interval;          /* while up, start to start */
     int64_t interval_changing; /* while a change is being counted */
     int64_t interval_down;
@@ -151,8 +151,8 @@ void config_errors_clear(struct config_errors *errors);
 /* ---- reading (the helper process only: libconfig may call exit()) ---- */
 
 /*
- * Parses and checks `path`. 0 and *out, or -EINVAL with at least one error added. Names of schedulers
- * and probe kinds come from the caller, so that config knows nothing of lb/.
+ * Parses and checks `path`. 0 and *out, or -EINVAL with at least one error added. Names of
+ * schedulers and probe kinds come from the caller, so that config knows nothing of lb/.
  */
 struct config_names {
     const char *const *schedulers;

@@ -2,30 +2,31 @@
  * Purpose: when each server is probed, and when passes and failures add up to up or down.
  * Thread:  control.
  * Owns:    its targets and the probes under way; the settings are copied from the configuration.
- * Fails:   health_add without memory. A probe that cannot even start (no descriptor of our own) counts
- *          neither way and is told once in the log.
+ * Fails:   health_add without memory. A probe that cannot even start (no descriptor of our own)
+ * counts neither way and is told once in the log.
  *
- * The schedule stands on a timer wheel whose time is a parameter. Rise, fall, interval by state, jitter and
- * phase spread are decided here; a kind of probe (probe.h) only starts, and ends with one verdict.
- * What "up" or "down" means for traffic is not decided here: each change goes out through the callback.
+ * The schedule stands on a timer wheel whose time is a parameter. Rise, fall, interval by state,
+ * jitter and phase spread are decided here; a kind of probe (probe.h) only starts, and ends with
+ * one verdict. What "up" or "down" means for traffic is not decided here: each change goes out
+ * through the callback.
  */
 #pragma once
 
 #include "common/address.h"
 #include "common/base.h"
 #include "config/config.h"
+#include "lb/pool/pool.h" /* enum health_state */
 
 #include <uv.h>
-
-enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
-const char *health_state_name(enum health_state state);
 
 struct health;
 struct health_target;
 
 /* One sentence of why, e.g. "3 of 3 probes failed: connect to 10.0.0.2:80: connection refused". */
-typedef void health_change_fn(void *owner, void *subject, enum health_state state, const char *reason);
-/* The doubt of health_suspect is over (a verdict came, or its time is up): the mark may be cleared. */
+typedef void health_change_fn(void *owner, void *subject, enum health_state state,
+                              const char *reason);
+/* The doubt of health_suspect is over (a verdict came, or its time is up): the mark may be cleared.
+ */
 typedef void health_clear_fn(void *owner, void *subject);
 
 struct health_callbacks {
@@ -35,13 +36,14 @@ struct health_callbacks {
 };
 
 /* `loop` carries the probes' sockets; `seed` makes jitter and spread repeatable in tests. */
-must_check int health_new(struct health **out, uv_loop_t *loop, const struct health_callbacks *callbacks,
-                          uint64_t now_ms, uint64_t seed);
+must_check int health_new(struct health **out, uv_loop_t *loop,
+                          const struct health_callbacks *callbacks, uint64_t now_ms, uint64_t seed);
 
 /*
- * Starts to probe a server: `subject` is handed back in callbacks. `state` carries over what was known
- * (HEALTH_UNKNOWN for a new one: its first probe starts within 200 ms; one pass makes it up, one failure
- * down). With type "none" there is no probe: the target is told up at once, from within this call.
+ * Starts to probe a server: `subject` is handed back in callbacks. `state` carries over what was
+ * known (HEALTH_UNKNOWN for a new one: its first probe starts within 200 ms; one pass makes it up,
+ * one failure down). With type "none" there is no probe: the target is told up at once, from within
+ * this call.
  */
 must_check int health_add(struct health *health, const struct config_health *settings,
                           const struct address *address, const char *name, enum health_state state,
@@ -51,15 +53,16 @@ must_check int health_add(struct health *health, const struct config_health *set
 void health_remove(struct health *health, struct health_target **target);
 
 /*
- * A worker saw the server fail: probe now instead of at the next interval. Without a probe the doubt ends
- * after HEALTH_SUSPECT_MS. Either way `cleared` is called once.
+ * A worker saw the server fail: probe now instead of at the next interval. Without a probe the
+ * doubt ends after HEALTH_SUSPECT_MS. Either way `cleared` is called once.
  */
 #define HEALTH_SUSPECT_MS 2000
 void health_suspect(struct health *health, struct health_target *target);
 
 /*
  * Advances the wheel: call when health_next is due. A call that comes more than 1 s late voids the
- * probes under way instead of failing them (the process was stopped, not the servers) and starts them anew.
+ * probes under way instead of failing them (the process was stopped, not the servers) and starts
+ * them anew.
  */
 void health_advance(struct health *health, uint64_t now_ms);
 
@@ -71,13 +74,14 @@ struct health_report {
     char reason[256];       /* of the last change */
     uint64_t changed_at_ms; /* 0: never */
     uint64_t probes, failures;
-    uint32_t streak;        /* verdicts in a row against the present state */
-    uint64_t last_ms;       /* what the last probe took */
+    uint32_t streak;  /* verdicts in a row against the present state */
+    uint64_t last_ms; /* what the last probe took */
     char last_detail[128];
 };
 void health_report(const struct health_target *target, struct health_report *out);
 
-/* Stops all probes; the memory is freed when the loop has run their close callbacks, then `done`. */
+/* Stops all probes; the memory is freed when the loop has run their close callbacks, then `done`.
+ */
 void health_free(struct health **health, void (*done)(void *arg), void *arg);
 
 /* Names of all probe kinds, for the configuration's checks; "none" is not among them. */

@@ -1,12 +1,12 @@
 /*
  * Purpose: one health check of one server by one kind of probe.
  * Thread:  control.
- * Owns:    the probe's memory belongs to the schedule, of the size its kind asks for; sockets belong to
- *          the kind and are closed by the time the verdict is told or cancel has called back.
+ * Owns:    the probe's memory belongs to the schedule, of the size its kind asks for; sockets
+ * belong to the kind and are closed by the time the verdict is told or cancel has called back.
  * Fails:   start returns a negative errno when our own machine lacks something; no verdict follows.
  *
- * Private to lb/health. A kind is one row in probe.c and one file. Every started probe ends with exactly
- * one verdict: pass, fail with a detail, or cancelled.
+ * Private to lb/health. A kind is one row in probe.c and one file. Every started probe ends with
+ * exactly one verdict: pass, fail with a detail, or cancelled.
  */
 #pragma once
 
@@ -30,9 +30,11 @@ struct probe {
 struct probe_kind {
     const char *name;
     size_t size; /* of the kind's own struct */
-    /* Begins to connect; `done` comes later from the loop, never from within. The deadline is the caller's. */
+    /* Begins to connect; `done` comes later from the loop, never from within. The deadline is the
+     * caller's. */
     int (*start)(struct probe *probe);
-    /* `why` is PROBE_FAIL for a deadline that passed or PROBE_CANCELLED; `done` follows with it, when all is closed. */
+    /* `why` is PROBE_FAIL for a deadline that passed or PROBE_CANCELLED; `done` follows with it,
+     * when all is closed. */
     void (*stop)(struct probe *probe, enum probe_verdict why, const char *detail);
 };
 

@@ -1,13 +1,14 @@
 /*
- * Purpose: how a pool picks a server: arithmetic over an array. Knows no pool, socket, loop or clock.
- * Thread:  sched_new, sched_free: control. sched_pick: any worker, each with its own cursor.
- * Owns:    a scheduler copies what it needs of the members, and the names; `live` is borrowed and must
- *          outlive it. A cursor belongs to one worker.
- * Fails:   sched_new and sched_cursor_new return NULL without memory. sched_pick returns
- *          SCHED_NONE when no member may be used.
+ * Purpose: how a pool picks a server: arithmetic over an array; no pool, socket, loop or clock.
+ * Thread:  sched_new, sched_renew: control. sched_pick: any worker, each with its own cursor.
+ *          sched_free: whoever holds the last reference.
+ * Owns:    a scheduler copies what it needs of the members; `live` is borrowed and must outlive
+ *          it. A cursor belongs to one worker.
+ * Fails:   sched_new, sched_renew and sched_cursor_new return NULL without memory. sched_pick
+ *          returns SCHED_NONE when no member may be used.
  *
- * A kind is one row of the table in sched.c and one file. A pick allocates nothing and costs at most
- * log n of the members.
+ * A kind is one row of the table in kind.h and one file. A pick allocates nothing and costs at
+ * most log n of the members, unless nearly all of them are tried, suspect or full.
  */
 #pragma once
 
@@ -28,10 +29,10 @@ struct sched_live {
 };
 
 struct sched_member {
-    uint32_t id;         /* the server's, unique for the process's life */
-    uint32_t weight;     /* 0: never picked */
-    bool usable;         /* false: configured, but down, draining, in maintenance, or backup not called */
-    const char *name;    /* hash schedulers key by it */
+    uint32_t id;     /* the server's, unique for the process's life */
+    uint32_t weight; /* 0: never picked */
+    bool usable; /* false: configured, but down, draining, in maintenance, or backup not called */
+    const char *name; /* hash schedulers key by it */
     struct sched_live *live;
 };
 
@@ -57,23 +58,30 @@ const char *sched_kind_help(const struct sched_kind *kind);
 /* All names, in the table's order. */
 const char *const *sched_kind_names(size_t *out_count);
 
-struct sched *sched_new(const struct sched_kind *kind, const struct sched_member *members, uint32_t count);
+struct sched *sched_new(const struct sched_kind *kind, const struct sched_member *members,
+                        uint32_t count);
+/*
+ * The same for a pool's next view: `before` (or NULL), its scheduler up to now, lends what is still
+ * true, such as maglev's table, and may be freed afterwards.
+ */
+struct sched *sched_renew(const struct sched *before, const struct sched_kind *kind,
+                          const struct sched_member *members, uint32_t count);
 void sched_free(struct sched **sched);
 
 /*
- * A worker's private place in a scheduler. `before` is the same worker's cursor into the pool's previous
- * scheduler, or NULL: rotation goes on from there instead of starting at the first server with each
- * new view. `seed` makes cursors of different workers start at different places.
+ * A worker's private place in a scheduler. `before` is the same worker's cursor into the pool's
+ * previous scheduler, or NULL: rotation goes on from there instead of starting at the first server
+ * with each new view. `seed` makes cursors of different workers start at different places.
  */
 struct sched_cursor *sched_cursor_new(const struct sched *sched, const struct sched_cursor *before,
                                       uint64_t seed);
 void sched_cursor_free(struct sched_cursor **cursor);
 
 /*
- * The index of a member with weight that is usable, not in `tried`, not at its limit and not suspect.
- * When only suspect ones are left, one of those; never one tried, unusable or at its limit.
- * `key` is the hash of the client's address (hash schedulers; the others ignore it).
- * The caller then counts the session into live->load.
+ * The index of a member with weight that is usable, not in `tried`, not at its limit and not
+ * suspect. When only suspect ones are left, one of those; never one tried, unusable or at its
+ * limit. `key` is the hash of the client's address (hash schedulers; the others ignore it). The
+ * caller then counts the session into live->load.
  */
 uint32_t sched_pick(const struct sched *sched, struct sched_cursor *cursor, uint64_t key,
                     const struct sched_tried *tried);

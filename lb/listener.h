@@ -1,0 +1,32 @@
+/*
+ * Purpose: the listening sockets: one per worker and listener, bound so that nobody else can share
+ * them unseen. Thread:  open and close: control. The rest: each worker for its own socket. Owns:
+ * the descriptors. Fails:   one sentence that names the address and, where it can be found, the
+ * process that holds it.
+ *
+ * The first socket of an address is bound without SO_REUSEPORT, so a second weir or anybody else is
+ * refused (with SO_REUSEPORT alone a second instance takes half the traffic in silence); the option
+ * is put on after the bind, before the other workers' sockets join.
+ */
+#pragma once
+
+#include "common/base.h"
+#include "config/config.h"
+#include "lb/tcp/tcp.h"
+
+struct listener {
+    const struct config_listener *config;
+    struct tcp_policy policy;
+    uint32_t limit;            /* sessions at once; UINT32_MAX: none of its own */
+    _Atomic uint32_t sessions; /* on all workers */
+    uint32_t fd_count;         /* = workers */
+    int *fd;
+};
+
+/* All listeners of the configuration, or none. */
+must_check int listeners_open(const struct config *config, struct listener **out, char *error,
+                              size_t error_size);
+void listeners_close(struct listener **listeners, size_t count);
+
+/* "nginx (pid 4711)" or "" : who listens on that address, from /proc. */
+void listener_holder(const struct address *address, char *out, size_t size);

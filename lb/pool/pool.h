@@ -1,0 +1,174 @@
+/*
+ * Purpose: pools and their servers: what is known of each, what workers count on them, and the
+ *          immutable view that workers schedule from.
+ * Thread:  struct pools and all its verbs: control. struct server, struct pool_view and struct view
+ * may be read by any thread that holds a reference; server_enter and server_leave by any worker.
+ * Owns:    pools own their members; servers and views are reference counted, and the last reference
+ * frees. Fails:   pools_new and pools_view without memory; searches return NULL.
+ *
+ * Identity of a server is (pool, name, address). Its id is unique for the life of the process.
+ */
+#pragma once
+
+#include "common/address.h"
+#include "common/base.h"
+#include "config/config.h"
+#include "lb/sched/sched.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- what any thread may touch ---- */
+
+/* How sessions of a draining server came to their end. */
+enum server_drain_end { DRAIN_END_SELF, DRAIN_END_QUIET, DRAIN_END_DEADLINE, DRAIN_ENDS };
+
+/* One worker's counters of one server: one writer, relaxed, summed on demand. */
+struct server_cell {
+    _Alignas(CACHE_LINE) _Atomic uint64_t sessions; /* connected ones */
+    _Atomic uint64_t bytes_in;                      /* from clients */
+    _Atomic uint64_t bytes_out;
+    _Atomic uint64_t connect_failures;
+    _Atomic uint64_t resets; /* sessions that ended by the server's reset */
+    _Atomic uint64_t drain_ends[DRAIN_ENDS];
+};
+
+/* The one writer's addition: no locked instruction. */
+static inline void cell_add(_Atomic uint64_t *cell, uint64_t n)
+{
+    uint64_t now = atomic_load_explicit(cell, memory_order_relaxed);
+    atomic_store_explicit(cell, now + n, memory_order_relaxed);
+}
+
+struct server {
+    _Atomic uint32_t references;
+    uint32_t id;
+    uint32_t worker_count;
+    char pool[CONFIG_NAME_MAX + 1];
+    char name[CONFIG_NAME_MAX + 1];
+    struct address address;
+    char address_text[ADDRESS_TEXT_MAX];
+    /* When sessions still there are reset; 0 while not draining. Monotonic milliseconds. */
+    _Atomic uint64_t drain_deadline_ms;
+    /* From when on a quiet session is ended. */
+    _Atomic uint64_t drain_quiet_ms;
+    _Alignas(CACHE_LINE) struct sched_live live;
+    struct server_cell cell[]; /* one per worker */
+};
+
+struct server *server_take(struct server *server);
+void server_put(struct server **server);
+
+/* Takes a slot; false (and nothing taken) when max_connections of them are taken. */
+must_check bool server_enter(struct server *server);
+/* Gives the slot back; true when it had been the last one, so that somebody may wait for it. */
+bool server_leave(struct server *server);
+
+/* What a session needs to know of its pool. Values, so that a view outlives a configuration. */
+struct pool_policy {
+    uint64_t connect_timeout_ms;
+    uint32_t retries;
+    enum config_when_empty when_empty;
+    bool hash_port; /* the key of hash schedulers includes the client's port */
+};
+
+/* One pool as workers see it. Immutable; shared by all views until something of the pool changes.
+ */
+struct pool_view {
+    _Atomic uint32_t references;
+    uint32_t version; /* another number for each picture of this pool */
+    char name[CONFIG_NAME_MAX + 1];
+    struct pool_policy policy;
+    struct sched *sched;
+    uint32_t usable; /* servers that take new sessions */
+    uint32_t count;
+    struct server *server[]; /* index = the scheduler's member */
+};
+
+struct view {
+    _Atomic uint32_t references;
+    uint32_t
+        draining; /* servers with a drain deadline: workers look at their sessions now and then */
+    uint32_t count;
+    struct pool_view *pool[]; /* index = that of the configuration */
+};
+
+struct view *view_take(struct view *view);
+void view_put(struct view **view);
+
+/* ---- control's own ---- */
+
+enum server_admin { SERVER_ENABLED, SERVER_DRAIN, SERVER_MAINTENANCE };
+const char *server_admin_name(enum server_admin admin);
+
+enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
+const char *health_state_name(enum health_state state);
+
+/* What control knows of one server. Read freely; change by the verbs below. */
+struct pool_member {
+    struct pool *pool;
+    struct server *server;
+    const struct config_server *config;
+    uint32_t weight; /* at run time */
+    enum server_admin admin;
+    char reason[256]; /* why it is as it is: of the last change of health or admin */
+    uint64_t changed_at_ms;
+    uint64_t drain_started_ms;       /* 0: not draining */
+    uint64_t drain_base[DRAIN_ENDS]; /* the counters when the drain began */
+    struct health_target *target;    /* control's; opaque here */
+};
+
+struct pool {
+    const struct config_pool *config;
+    uint32_t index;
+    bool dirty; /* differs from the last view */
+    size_t member_count;
+    struct pool_member *member;
+};
+
+struct pools {
+    uint32_t worker_count;
+    size_t count;
+    struct pool *pool;
+    struct view *current; /* a reference */
+    uint32_t versions;
+};
+
+must_check int pools_new(struct pools **out, const struct config *config, uint32_t worker_count);
+void pools_free(struct pools **pools);
+
+struct pool *pools_find(struct pools *pools, const char *name);
+struct pool_member *pool_find_member(struct pool *pool, const char *name);
+
+/* May a new session go to it (backups: when they are called)? With the reason in words. */
+bool pool_member_usable(const struct pool_member *member, const char **why_not);
+
+void pool_member_set_weight(struct pool_member *member, uint32_t weight);
+
+/*
+ * Admin state. SERVER_DRAIN: no new sessions; those it has end by themselves, from half the
+ * deadline on at quiet moments, at the deadline by reset. SERVER_MAINTENANCE: no new sessions and
+ * no probes; what it has is treated as the pool's on_down says. SERVER_ENABLED ends a drain.
+ * deadline_ms is a span; only for SERVER_DRAIN.
+ */
+void pool_member_set_admin(struct pool_member *member, enum server_admin admin,
+                           uint64_t deadline_ms, uint64_t now_ms);
+
+/* Down starts what on_down says; up ends a drain that down had begun. Clears the suspect mark. */
+void pool_member_set_health(struct pool_member *member, enum health_state health,
+                            const char *reason, uint64_t now_ms);
+
+/*
+ * The present view, built anew where a pool is dirty; the caller gets a
+ * reference. When memory is short the view is the old one and pools
+ * stay dirty: call again.
+ */
+struct view *pools_view(struct pools *pools);
+bool pools_dirty(const struct pools *pools);
+
+struct server_totals {
+    uint64_t sessions, bytes_in, bytes_out, connect_failures, resets, drain_ends[DRAIN_ENDS];
+    uint32_t load;
+};
+void server_totals(const struct server *server, struct server_totals *out);

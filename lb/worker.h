@@ -1,0 +1,72 @@
+/*
+ * Purpose: one thread, one libuv loop, one epoll set; its listening sockets and sessions.
+ * Thread:  all verbs: control. They post to the worker's mailbox and return.
+ * Owns:    the thread and all that lives on it. A posted query belongs to the worker until it comes
+ * back. Fails:   worker_start with one sentence in `error`.
+ */
+#pragma once
+
+#include "common/base.h"
+#include "common/mailbox.h"
+#include "lb/listener.h"
+#include "lb/metrics/metrics.h"
+#include "lb/pool/pool.h"
+#include "lb/tcp/tcp.h"
+
+#define WORKERS_MAX 256 /* the low byte of a session id */
+
+struct worker;
+
+struct worker_options {
+    uint32_t index;
+    uint32_t session_limit;           /* of the whole process */
+    _Atomic uint32_t *sessions_total; /* on all workers */
+    uint32_t pipe_limit;              /* of this worker */
+    struct listener *listeners;
+    size_t listener_count;
+    struct mailbox *control;
+    /* On control's thread: a connect to the server failed on some worker; comes with a reference.
+     */
+    void (*suspect)(void *control, struct server *server);
+    /* On control's thread: the worker accepts no more and has no session left. */
+    void (*idle)(void *control, struct worker *worker);
+};
+
+/* Starts the thread; it accepts only after its first view. */
+must_check int worker_start(struct worker **out, const struct worker_options *options, char *error,
+                            size_t error_size);
+
+/* Takes over the reference. */
+void worker_set_view(struct worker *worker, struct view *view);
+
+/* Accepts what is queued, closes the listening sockets; `idle` follows when the last session has
+ * ended. */
+void worker_drain(struct worker *worker);
+
+/* Resets all sessions with a reason. */
+void worker_end_sessions(struct worker *worker, enum session_end_reason reason);
+
+/* Ends the thread (all sessions must be gone or are reset) and frees everything. Waits. */
+void worker_stop(struct worker **worker);
+
+const struct metrics *worker_metrics(const struct worker *worker);
+uint32_t worker_sessions(const struct worker *worker);
+/* The longest turn of the loop since the last call, in microseconds. */
+uint64_t worker_longest_turn_us(struct worker *worker);
+
+/*
+ * A question about sessions, answered in slices of at most 1 ms. Comes back through `done` on
+ * control's thread with `count` rows; post it again while `cursor` is not UINT32_MAX.
+ */
+#define WORKER_QUERY_ROWS 128
+struct worker_query {
+    struct mail mail;
+    struct worker *worker;
+    void (*done)(struct worker_query *query);
+    struct session_filter filter;
+    bool kill; /* end the matches instead of listing them */
+    uint32_t cursor;
+    uint32_t count; /* rows, or sessions killed */
+    struct session_info row[WORKER_QUERY_ROWS];
+};
+void worker_ask(struct worker *worker, struct worker_query *query);
