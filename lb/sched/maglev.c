@@ -136,7 +136,7 @@ static struct preference preference_of(const char *name, uint32_t size)
 /* In each turn a server takes the free entry that it likes best. */
 static void fill(struct maglev_table *table, const uint32_t *order, struct preference *preference)
 {
-    static uint64_t taken[1<<17]; memset(taken,0,sizeof taken);
+    memset(table->entry, 0xff, table->size * sizeof(table->entry[0])); /* SCHED_NONE */
     for (uint32_t turn = 0; turn < table->size; turn++) {
         struct preference *mine = &preference[order[turn]];
         uint32_t place;
@@ -145,7 +145,7 @@ static void fill(struct maglev_table *table, const uint32_t *order, struct prefe
             mine->next += mine->skip;
             if (mine->next >= table->size)
                 mine->next -= table->size;
-        } while (taken[place/64] >> (place%64) & 1); taken[place/64] |= 1ull<<(place%64);
+        } while (table->entry[place] != SCHED_NONE);
         table->entry[place] = order[turn];
     }
 }
