@@ -28,7 +28,7 @@ static bool is_closing(uv_loop_t *loop)
 static void name_leaked(uv_handle_t *handle, void *arg)
 {
     (void)arg;
-    dprintf(STDERR_FILENO, "weir: a %s handle was never closed: %p, %s\n",
+    dprintf(STDERR_FILENO, "weir: handle never closed: %s %p, %s\n",
             uv_handle_type_name(uv_handle_get_type(handle)), (void *)handle,
             uv_is_active(handle) ? "active" : "inactive");
 }
