@@ -1,0 +1,20 @@
+"""A configuration from Python structures: dict is a group, list a list, the rest a value."""
+
+
+def render(value):
+    """One value as libconfig writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        return "{ " + " ".join(f"{key} = {render(v)};" for key, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join(render(v) for v in value) + ")"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{text}"'
+
+
+def render_file(sections):
+    """A whole file; `sections` maps weir, defaults, pools, listeners to what stands in them."""
+    return "".join(f"{key} = {render(value)};\n" for key, value in sections.items())
