@@ -2,9 +2,11 @@
  * Purpose: pools and their servers: what is known of each, what workers count on them, and the
  *          immutable view that workers schedule from.
  * Thread:  struct pools and all its verbs: control. struct server, struct pool_view and struct view
- * may be read by any thread that holds a reference; server_enter and server_leave by any worker.
+ *          may be read by any thread that holds a reference; server_enter and server_leave by any
+ *          worker.
  * Owns:    pools own their members; servers and views are reference counted, and the last reference
- * frees. Fails:   pools_new and pools_view without memory; searches return NULL.
+ *          frees. A configuration is borrowed and must outlive its pools.
+ * Fails:   pools_new without memory; searches return NULL.
  *
  * Identity of a server is (pool, name, address). Its id is unique for the life of the process.
  */
@@ -23,6 +25,9 @@
 
 /* How sessions of a draining server came to their end. */
 enum server_drain_end { DRAIN_END_SELF, DRAIN_END_QUIET, DRAIN_END_DEADLINE, DRAIN_ENDS };
+
+/* Who set the deadline of a draining server: sessions that it resets say so in their end reason. */
+enum server_drain_cause { DRAIN_CAUSE_OPERATOR, DRAIN_CAUSE_DOWN, DRAIN_CAUSES };
 
 /* One worker's counters of one server: one writer, relaxed, summed on demand. */
 struct server_cell {
@@ -49,10 +54,13 @@ struct server {
     char name[CONFIG_NAME_MAX + 1];
     struct address address;
     char address_text[ADDRESS_TEXT_MAX];
-    /* When sessions still there are reset; 0 while not draining. Monotonic milliseconds. */
+    /*
+     * When sessions still there are reset; 0 while not draining. Monotonic milliseconds. Stored
+     * last and with release: who loads it with acquire and finds it set sees the other two.
+     */
     _Atomic uint64_t drain_deadline_ms;
-    /* From when on a quiet session is ended. */
-    _Atomic uint64_t drain_quiet_ms;
+    _Atomic uint64_t drain_quiet_ms; /* from when on a quiet session is ended */
+    _Atomic uint32_t drain_cause;    /* enum server_drain_cause */
     _Alignas(CACHE_LINE) struct sched_live live;
     struct server_cell cell[]; /* one per worker */
 };
@@ -62,7 +70,7 @@ void server_put(struct server **server);
 
 /* Takes a slot; false (and nothing taken) when max_connections of them are taken. */
 must_check bool server_enter(struct server *server);
-/* Gives the slot back; true when it had been the last one, so that somebody may wait for it. */
+/* Gives the slot back; true when none had been free, so that somebody may wait for it. */
 bool server_leave(struct server *server);
 
 /* What a session needs to know of its pool. Values, so that a view outlives a configuration. */
@@ -105,6 +113,12 @@ const char *server_admin_name(enum server_admin admin);
 enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
 const char *health_state_name(enum health_state state);
 
+/* The end of the sessions of a server that an operator or its health asked for. */
+struct pool_drain {
+    uint64_t quiet_ms;
+    uint64_t deadline_ms; /* 0: none */
+};
+
 /* What control knows of one server. Read freely; change by the verbs below. */
 struct pool_member {
     struct pool *pool;
@@ -112,11 +126,14 @@ struct pool_member {
     const struct config_server *config;
     uint32_t weight; /* at run time */
     enum server_admin admin;
-    char reason[256]; /* why it is as it is: of the last change of health or admin */
+    enum health_state health;
+    char reason[256];        /* why it is as it is: of the last change of health or admin */
+    char health_reason[256]; /* the last of its health: it counts again when an operator lets go */
     uint64_t changed_at_ms;
-    uint64_t drain_started_ms;       /* 0: not draining */
-    uint64_t drain_base[DRAIN_ENDS]; /* the counters when the drain began */
-    struct health_target *target;    /* control's; opaque here */
+    struct pool_drain drain[DRAIN_CAUSES]; /* each cause's own: the sooner one is in force */
+    uint64_t drain_started_ms;             /* 0: not draining */
+    uint64_t drain_base[DRAIN_ENDS];       /* the counters when the drain began */
+    struct health_target *target;          /* control's; opaque here */
 };
 
 struct pool {
@@ -141,7 +158,7 @@ void pools_free(struct pools **pools);
 struct pool *pools_find(struct pools *pools, const char *name);
 struct pool_member *pool_find_member(struct pool *pool, const char *name);
 
-/* May a new session go to it (backups: when they are called)? With the reason in words. */
+/* May a new session go to it (backups: when they are called)? If not, *why_not in words. */
 bool pool_member_usable(const struct pool_member *member, const char **why_not);
 
 void pool_member_set_weight(struct pool_member *member, uint32_t weight);
@@ -149,8 +166,8 @@ void pool_member_set_weight(struct pool_member *member, uint32_t weight);
 /*
  * Admin state. SERVER_DRAIN: no new sessions; those it has end by themselves, from half the
  * deadline on at quiet moments, at the deadline by reset. SERVER_MAINTENANCE: no new sessions and
- * no probes; what it has is treated as the pool's on_down says. SERVER_ENABLED ends a drain.
- * deadline_ms is a span; only for SERVER_DRAIN.
+ * no probes; what it has is treated as the pool's on_down says. SERVER_ENABLED ends either; what
+ * going down had begun goes on. deadline_ms is a span; only for SERVER_DRAIN.
  */
 void pool_member_set_admin(struct pool_member *member, enum server_admin admin,
                            uint64_t deadline_ms, uint64_t now_ms);

@@ -1,0 +1,112 @@
+/*
+ * Purpose: a server as all threads know it: identity, load, slots, and the counters of each worker.
+ * Thread:  see pool.h.
+ * Owns:    the memory of servers, until the last reference.
+ * Fails:   server_new without memory.
+ *
+ * Three kinds of writer, none on another's cache line: control (drain), all workers (load, once a
+ * session), and each worker in a cell of its own (bytes).
+ */
+#include "lb/pool/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t next_id(void)
+{
+    static uint32_t last; /* control alone makes servers */
+    return ++last;
+}
+
+struct server *server_new(const char *pool, const struct config_server *config,
+                          uint32_t worker_count)
+{
+    size_t size = sizeof(struct server) + worker_count * sizeof(struct server_cell);
+    struct server *server = aligned_alloc(CACHE_LINE, size);
+    if (server == NULL)
+        return NULL;
+    memset(server, 0, size);
+    atomic_init(&server->references, 1);
+    server->id = next_id();
+    server->worker_count = worker_count;
+    snprintf(server->pool, sizeof(server->pool), "%s", pool);
+    snprintf(server->name, sizeof(server->name), "%s", config->name);
+    server->address = config->address.address;
+    address_format(&server->address, server->address_text);
+    atomic_init(&server->live.limit, (uint32_t)MIN(config->max_connections, (int64_t)UINT32_MAX));
+    return server;
+}
+
+struct server *server_take(struct server *server)
+{
+    uint32_t before = atomic_fetch_add_explicit(&server->references, 1, memory_order_relaxed);
+    BUG_ON(before == 0);
+    return server;
+}
+
+void server_put(struct server **server)
+{
+    struct server *old = *server;
+    if (old == NULL)
+        return;
+    *server = NULL;
+    /* Release our use of it; acquire that of the others before it is freed. */
+    uint32_t before = atomic_fetch_sub_explicit(&old->references, 1, memory_order_acq_rel);
+    BUG_ON(before == 0);
+    if (before == 1)
+        free(old);
+}
+
+/*
+ * Not add and undo: between the two others would see a slot taken that is not, a waiter woken for
+ * it would lie down again, and nobody would wake it a second time.
+ */
+bool server_enter(struct server *server)
+{
+    _Atomic uint32_t *load = &server->live.load;
+    uint32_t limit = atomic_load_explicit(&server->live.limit, memory_order_relaxed);
+    if (limit == 0) {
+        atomic_fetch_add_explicit(load, 1, memory_order_relaxed);
+        return true;
+    }
+    uint32_t now = atomic_load_explicit(load, memory_order_relaxed);
+    do {
+        if (now >= limit)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(load, &now, now + 1, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+bool server_leave(struct server *server)
+{
+    uint32_t before = atomic_fetch_sub_explicit(&server->live.load, 1, memory_order_relaxed);
+    BUG_ON(before == 0);
+    uint32_t limit = atomic_load_explicit(&server->live.limit, memory_order_relaxed);
+    return limit > 0 && before >= limit;
+}
+
+static uint64_t read_cell(const _Atomic uint64_t *cell)
+{
+    return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+static void add_cell(const struct server_cell *cell, struct server_totals *out)
+{
+    out->sessions += read_cell(&cell->sessions);
+    out->bytes_in += read_cell(&cell->bytes_in);
+    out->bytes_out += read_cell(&cell->bytes_out);
+    out->connect_failures += read_cell(&cell->connect_failures);
+    out->resets += read_cell(&cell->resets);
+    for (size_t end = 0; end < DRAIN_ENDS; end++)
+        out->drain_ends[end] += read_cell(&cell->drain_ends[end]);
+}
+
+void server_totals(const struct server *server, struct server_totals *out)
+{
+    *out = (struct server_totals){0};
+    out->load = atomic_load_explicit(&server->live.load, memory_order_relaxed);
+    for (uint32_t worker = 0; worker < server->worker_count; worker++)
+        add_cell(&server->cell[worker], out);
+}
