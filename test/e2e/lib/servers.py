@@ -117,7 +117,7 @@ class Nginx(Server):
                 }}
             }}"""
         (self.directory / "nginx.conf").write_text(f"""
-            include /etc/nginx/modules-enabled/*.conf;
+            load_module /usr/lib/nginx/modules/ngx_stream_module.so;
             daemon off;
             worker_processes 1;
             worker_rlimit_nofile 20000;
