@@ -171,11 +171,19 @@ must_check int config_encode(const struct config *config, uint8_t **out, size_t 
 /* -EINVAL when the image is not whole; never reads past `size`. */
 must_check int config_decode(const uint8_t *image, size_t size, struct config **out);
 
+/* The same for errors; decoding adds to those that are there. */
+must_check int config_errors_encode(const struct config_errors *errors, uint8_t **out,
+                                    size_t *out_size);
+must_check int config_errors_decode(const uint8_t *image, size_t size,
+                                    struct config_errors *errors);
+
 /* ---- for people ---- */
 
 /* Every key with type, bounds, default, what a reload may do with it, and help. */
 void config_print_help(FILE *to);
 /* The same as the Markdown reference page docs/configuration.md. */
 void config_print_reference(FILE *to);
+/* A file that shows every key with its default: config/examples/all.cfg. */
+void config_print_example(FILE *to);
 /* A configuration file that says the same; every key is written. */
 void config_print(const struct config *config, FILE *to);

@@ -1,0 +1,194 @@
+/*
+ * Purpose: the checks on addresses: what can be bound, what overlaps, what leads back to weir
+ * itself. Thread:  the helper process. Owns:    nothing. Fails:   see loader.h.
+ */
+#include "config/loader.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Comparing ---- */
+
+static union inet_address folded(const struct config_address *address)
+{
+    union inet_address inet = address->address.inet;
+    inet_address_fold(&inet);
+    return inet;
+}
+
+/* Without the port. */
+static bool same_host(const union inet_address *a, const union inet_address *b)
+{
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+    return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof(a->v6.sin6_addr)) == 0 &&
+           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
+}
+
+static bool is_loopback(const union inet_address *address)
+{
+    if (address->any.sa_family == AF_INET)
+        return ntohl(address->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
+}
+
+/* A wildcard takes its own family, and an IPv6 one without v6only the other too. */
+static bool covers(const struct config_listener *listener, const union inet_address *address)
+{
+    if (!address_is_wildcard(&listener->bind.address))
+        return false;
+    int family = listener->bind.address.any.sa_family;
+    return family == address->any.sa_family || (family == AF_INET6 && !listener->v6only);
+}
+
+static bool is_usable(const struct config_address *address)
+{
+    return address->text != NULL && address_is_inet(&address->address);
+}
+
+static bool same_port(const struct config_address *a, const struct config_address *b)
+{
+    return address_port(&a->address) == address_port(&b->address);
+}
+
+/* ---- Binds ---- */
+
+static void check_bind(struct config_loader *loader, const struct config_listener *listener)
+{
+    const struct config_address *bind = &listener->bind;
+    const char *wrong = NULL;
+    if (bind->text == NULL)
+        return;
+    if (!address_is_inet(&bind->address))
+        wrong = "a listener binds an IP address and a port";
+    else if (address_port(&bind->address) == 0)
+        wrong = "the port must be from 1 to 65535";
+    else if (bind->address.any.sa_family == AF_INET6 &&
+             IN6_IS_ADDR_V4MAPPED(&bind->address.v6.sin6_addr))
+        wrong = "write the IPv4 address by itself";
+    if (wrong != NULL)
+        config_loader_error(loader, config_loader_line(loader, bind, listener), "bind = \"%s\": %s",
+                            bind->text, wrong);
+}
+
+static bool overlaps(const struct config_listener *a, const struct config_listener *b)
+{
+    if (!is_usable(&a->bind) || !is_usable(&b->bind) || !same_port(&a->bind, &b->bind))
+        return false;
+    union inet_address host_a = folded(&a->bind);
+    union inet_address host_b = folded(&b->bind);
+    return same_host(&host_a, &host_b) || covers(a, &host_b) || covers(b, &host_a);
+}
+
+static void check_overlap(struct config_loader *loader, const struct config *config, size_t index)
+{
+    const struct config_listener *listener = &config->listeners[index];
+    for (size_t i = 0; i < index; i++) {
+        const struct config_listener *other = &config->listeners[i];
+        if (!overlaps(listener, other))
+            continue;
+        int line = config_loader_line(loader, &other->bind, other);
+        config_loader_error(loader, config_loader_line(loader, &listener->bind, listener),
+                            "bind = \"%s\" is taken by \"%s\" of %s:%d; each address and port can "
+                            "be bound once",
+                            listener->bind.text, other->bind.text,
+                            config_source_file(&loader->source, line),
+                            config_source_line(&loader->source, line).line);
+        return;
+    }
+}
+
+/* ---- Servers ---- */
+
+static bool check_server(struct config_loader *loader, const struct config_server *server)
+{
+    const struct config_address *address = &server->address;
+    const char *wrong = NULL;
+    if (!is_usable(address))
+        return false;
+    if (address_port(&address->address) == 0)
+        wrong = "the port must be from 1 to 65535";
+    else if (address_is_wildcard(&address->address))
+        wrong = "a server needs an address of its own, not the wildcard";
+    if (wrong != NULL)
+        config_loader_error(loader, config_loader_line(loader, address, server),
+                            "address = \"%s\": %s", address->text, wrong);
+    return wrong == NULL;
+}
+
+/* True when a connection to the address ends on this machine. */
+static bool is_local(const struct ifaddrs *interfaces, const union inet_address *address)
+{
+    if (is_loopback(address))
+        return true;
+    for (const struct ifaddrs *one = interfaces; one != NULL; one = one->ifa_next) {
+        union inet_address own = {0};
+        if (one->ifa_addr == NULL)
+            continue;
+        if (one->ifa_addr->sa_family == AF_INET)
+            memcpy(&own.v4, one->ifa_addr, sizeof(own.v4));
+        else if (one->ifa_addr->sa_family == AF_INET6)
+            memcpy(&own.v6, one->ifa_addr, sizeof(own.v6));
+        else
+            continue;
+        if (same_host(&own, address))
+            return true;
+    }
+    return false;
+}
+
+static bool leads_back(const struct config_server *server, const struct config_listener *listener,
+                       const struct ifaddrs *interfaces)
+{
+    if (!is_usable(&listener->bind) || !same_port(&server->address, &listener->bind))
+        return false;
+    union inet_address host = folded(&server->address);
+    union inet_address bound = folded(&listener->bind);
+    return same_host(&host, &bound) || (covers(listener, &host) && is_local(interfaces, &host));
+}
+
+static void check_loop(struct config_loader *loader, const struct config *config,
+                       const struct config_server *server, const struct ifaddrs *interfaces)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        if (!leads_back(server, listener, interfaces))
+            continue;
+        int line = config_loader_line(loader, &listener->bind, listener);
+        config_loader_error(loader, config_loader_line(loader, &server->address, server),
+                            "address = \"%s\" leads back to weir's own listener \"%s\" (bind = "
+                            "\"%s\", %s:%d); a server must be another program",
+                            server->address.text, listener->name != NULL ? listener->name : "",
+                            listener->bind.text, config_source_file(&loader->source, line),
+                            config_source_line(&loader->source, line).line);
+        return;
+    }
+}
+
+static void check_servers(struct config_loader *loader, const struct config *config,
+                          const struct config_pool *pool, const struct ifaddrs *interfaces)
+{
+    for (size_t i = 0; i < pool->server_count; i++)
+        if (check_server(loader, &pool->servers[i]))
+            check_loop(loader, config, &pool->servers[i], interfaces);
+}
+
+void config_check_addresses(struct config_loader *loader, const struct config *config)
+{
+    struct ifaddrs *interfaces = NULL;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        check_bind(loader, &config->listeners[i]);
+        check_overlap(loader, config, i);
+    }
+    /* Without the list (a sandbox may deny netlink) loopback and equal addresses are still seen. */
+    if (getifaddrs(&interfaces) < 0)
+        interfaces = NULL;
+    for (size_t i = 0; i < config->pool_count; i++)
+        check_servers(loader, config, &config->pools[i], interfaces);
+    if (interfaces != NULL)
+        freeifaddrs(interfaces);
+}

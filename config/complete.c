@@ -1,0 +1,40 @@
+/*
+ * Purpose: values that follow from the machine or from other values.
+ * Thread:  the helper process.
+ * Owns:    nothing.
+ * Fails:   never.
+ */
+#include "config/loader.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#define WORKERS_MAX 256
+#define INTERVAL_CHANGING_LEAST_MS 500
+
+/* CPUs that this process may run on: what a container was given counts, not what the machine has.
+ */
+static int64_t cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        return CPU_COUNT(&set);
+    return sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+static void complete_health(struct config_health *health)
+{
+    if (health->interval_changing == 0)
+        health->interval_changing =
+            MIN(MAX(health->timeout, INTERVAL_CHANGING_LEAST_MS), health->interval);
+    if (health->interval_down == 0)
+        health->interval_down = health->interval;
+}
+
+void config_complete(struct config *config)
+{
+    if (config->weir.workers == 0)
+        config->weir.workers = MIN(MAX(cpu_count(), 1), WORKERS_MAX);
+    for (size_t i = 0; i < config->pool_count; i++)
+        complete_health(&config->pools[i].health);
+}

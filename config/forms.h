@@ -1,0 +1,22 @@
+/*
+ * Purpose: the forms that strings of the configuration must have, beyond their length.
+ * Thread:  any.
+ * Owns:    nothing.
+ * Fails:   false with *why set to a phrase that says what would be right.
+ *
+ * Private to config/; named by rows of the key table.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+/* Of a pool, server or listener. */
+bool config_form_name(const char *text, const char **why);
+/* Of a user or group; "" is one. */
+bool config_form_account(const char *text, const char **why);
+/* Of a request line: origin-form, RFC 9112 §3.2.1. */
+bool config_form_path(const char *text, const char **why);
+/* Of a Host field; "" is one. */
+bool config_form_host(const char *text, const char **why);
+/* Of a list of status codes and ranges of them. */
+bool config_form_status(const char *text, const char **why);

@@ -1,0 +1,296 @@
+/*
+ * Purpose: the key table and configurations for people: help, reference, example, dump.
+ * Thread:  any.
+ * Owns:    nothing.
+ * Fails:   as the stream does.
+ */
+#include "config/keys.h"
+
+#include <string.h>
+
+#define INDENT 4
+#define WIDTH 96
+
+static const char *bounds_of(const struct config_key *key, struct text *to, char *data, size_t size)
+{
+    text_init(to, data, size);
+    key->type->describe(key, to);
+    return data;
+}
+
+/* ---- A configuration as a file ---- */
+
+static void print_indent(int depth, FILE *to)
+{
+    fprintf(to, "%*s", depth * INDENT, "");
+}
+
+/* Values hold no control characters: their type refuses them. */
+static void print_quoted(const char *value, FILE *to)
+{
+    fputc('"', to);
+    for (; *value != '\0'; value++) {
+        if (*value == '"' || *value == '\\')
+            fputc('\\', to);
+        fputc(*value, to);
+    }
+    fputc('"', to);
+}
+
+static void print_setting(const struct config_key *key, const char *value, int depth, FILE *to)
+{
+    print_indent(depth, to);
+    fprintf(to, "%s = ", key->name);
+    if (key->type->quoted)
+        print_quoted(value, to);
+    else
+        fputs(value, to);
+    fputs(";\n", to);
+}
+
+static void print_section(enum config_section_id id, const void *object, int depth, FILE *to);
+
+static void print_list(const struct config_section *list, const void *parent, int depth, FILE *to)
+{
+    size_t count = config_list_count(list, parent);
+    const char *element = config_list_array(list, parent);
+    print_indent(depth, to);
+    fprintf(to, "%s = (\n", list->name);
+    for (size_t i = 0; i < count; i++, element += list->size) {
+        print_indent(depth + 1, to);
+        fputs("{\n", to);
+        print_section(config_section_id(list), element, depth + 2, to);
+        print_indent(depth + 1, to);
+        fputs(i + 1 < count ? "},\n" : "}\n", to);
+    }
+    print_indent(depth, to);
+    fputs(");\n", to);
+}
+
+static void print_group(const struct config_section *group, const void *parent, int depth, FILE *to)
+{
+    print_indent(depth, to);
+    fprintf(to, "%s = {\n", group->name);
+    print_section(config_section_id(group), config_field(parent, group->offset), depth + 1, to);
+    print_indent(depth, to);
+    fputs("};\n", to);
+}
+
+static void print_section(enum config_section_id id, const void *object, int depth, FILE *to)
+{
+    char scratch[CONFIG_KEY_SCRATCH];
+    for (size_t i = 0; i < config_key_count; i++)
+        if (config_keys[i].section == id)
+            print_setting(&config_keys[i], config_key_text(&config_keys[i], object, scratch), depth,
+                          to);
+    for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
+        const struct config_section *section = &config_sections[i];
+        if (section->parent != id || i == SECTION_DEFAULTS)
+            continue;
+        if (section->list)
+            print_list(section, object, depth, to);
+        else
+            print_group(section, object, depth, to);
+    }
+}
+
+/* `defaults` is left out: every pool and listener says what it took from there. */
+void config_print(const struct config *config, FILE *to)
+{
+    print_section(SECTION_ROOT, config, 0, to);
+}
+
+/* ---- The example of every key ---- */
+
+/* What an example says where there is no default. */
+static const char *example_of(const struct config_key *key)
+{
+    static const struct {
+        enum config_section_id section;
+        const char *name;
+        const char *value;
+    } examples[] = {
+        {SECTION_POOL, "name", "web"},
+        {SECTION_SERVER, "name", "a"},
+        {SECTION_SERVER, "address", "10.0.0.11:8080"},
+        {SECTION_LISTENER, "name", "web"},
+        {SECTION_LISTENER, "bind", "0.0.0.0:80"},
+        {SECTION_LISTENER, "pool", "web"},
+    };
+    if (key->standard != NULL)
+        return key->standard;
+    for (size_t i = 0; i < ARRAY_LEN(examples); i++)
+        if (examples[i].section == key->section && strcmp(examples[i].name, key->name) == 0)
+            return examples[i].value;
+    return "";
+}
+
+/* Breaks a text at spaces, each line after a prefix. */
+static void print_wrapped(const char *text, int depth, const char *prefix, FILE *to)
+{
+    size_t room = WIDTH - (size_t)(depth * INDENT) - strlen(prefix);
+    while (*text != '\0') {
+        size_t length = strlen(text);
+        if (length > room)
+            for (length = room; length > 0 && text[length] != ' '; length--)
+                ;
+        print_indent(depth, to);
+        fprintf(to, "%s%.*s\n", prefix, (int)length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+}
+
+static void print_example(enum config_section_id id, int depth, FILE *to);
+
+static void print_example_key(const struct config_key *key, int depth, FILE *to)
+{
+    char data[256];
+    struct text bounds;
+    print_wrapped(key->help, depth, "# ", to);
+    print_indent(depth, to);
+    fprintf(to, "# %s, %s; reload: %s\n", key->type->name,
+            bounds_of(key, &bounds, data, sizeof(data)), config_reload_name(key->reload));
+    print_setting(key, example_of(key), depth, to);
+}
+
+static void print_example_section(const struct config_section *section, int depth, FILE *to)
+{
+    fputc('\n', to);
+    print_wrapped(section->help, depth, "# ", to);
+    print_indent(depth, to);
+    fputs(section->name, to);
+    fputs(section->list ? " = ( {\n" : " = {\n", to);
+    print_example(config_section_id(section), depth + 1, to);
+    print_indent(depth, to);
+    fputs(section->list ? "} );\n" : "};\n", to);
+}
+
+static void print_example(enum config_section_id id, int depth, FILE *to)
+{
+    for (size_t i = 0; i < config_key_count; i++)
+        if (config_key_belongs(&config_keys[i], id))
+            print_example_key(&config_keys[i], depth, to);
+    for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
+        if (config_sections[i].parent == id)
+            print_example_section(&config_sections[i], depth, to);
+}
+
+void config_print_example(FILE *to)
+{
+    fputs("# Every key of weir with its default; made from the key table (config/keys.c).\n"
+          "# What is left out of a file has the value that it has here, but for the health group:\n"
+          "# without it a pool is not probed.\n",
+          to);
+    print_example(SECTION_ROOT, 0, to);
+}
+
+/* ---- Help ---- */
+
+static void print_help_key(const struct config_key *key, FILE *to)
+{
+    char data[256];
+    struct text bounds;
+    fprintf(to, "  %-20s %s, %s\n", key->name, key->type->name,
+            bounds_of(key, &bounds, data, sizeof(data)));
+    print_wrapped(key->help, 6, "", to);
+    print_indent(6, to);
+    if (key->standard == NULL)
+        fputs("Must be given.", to);
+    else
+        fprintf(to, key->type->quoted ? "Default \"%s\"." : "Default %s.", key->standard);
+    fprintf(to, " Reload: %s.\n", config_reload_name(key->reload));
+}
+
+static void print_help_section(enum config_section_id id, FILE *to)
+{
+    const struct config_section *section = &config_sections[id];
+    fprintf(to, "\n%s = %s\n", section->path, section->list ? "( { ... }, ... )" : "{ ... }");
+    print_wrapped(section->help, 0, "  ", to);
+    fputc('\n', to);
+    for (size_t i = 0; i < config_key_count; i++) {
+        if (config_keys[i].section == id)
+            print_help_key(&config_keys[i], to);
+        else if (config_key_belongs(&config_keys[i], id))
+            fprintf(to, "  %-20s as in %s\n", config_keys[i].name,
+                    config_sections[config_keys[i].section].path);
+    }
+}
+
+void config_print_help(FILE *to)
+{
+    fputs("The keys of the configuration file, by their groups. Durations have a unit (\"250ms\", "
+          "\"10s\",\n\"5m\"), sizes may (\"64k\"). Another file is taken in by a line @include "
+          "\"FILE\".\n",
+          to);
+    for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
+        print_help_section((enum config_section_id)i, to);
+}
+
+/* ---- The reference page ---- */
+
+static void print_row(const struct config_key *key, FILE *to)
+{
+    char data[256];
+    struct text bounds;
+    fprintf(to, "| `%s` | %s, %s | ", key->name, key->type->name,
+            bounds_of(key, &bounds, data, sizeof(data)));
+    if (key->standard == NULL)
+        fputs("must be given", to);
+    else
+        fprintf(to, key->type->quoted ? "`\"%s\"`" : "`%s`", key->standard);
+    fprintf(to, " | %s | %s |\n", config_reload_name(key->reload), key->help);
+}
+
+static void print_inherited(FILE *to)
+{
+    fputs("\nIt may hold these keys, which pools and listeners explain:\n\n", to);
+    for (size_t i = 0; i < config_key_count; i++)
+        if (config_keys[i].inherits)
+            fprintf(to, "- `%s` (%s)\n", config_keys[i].name,
+                    config_sections[config_keys[i].section].path);
+}
+
+static void print_reference_section(enum config_section_id id, FILE *to)
+{
+    const struct config_section *section = &config_sections[id];
+    fprintf(to, "\n## `%s`\n\n%s", section->path, section->help);
+    fprintf(to, " %s%s\n",
+            section->list ? "A list of groups: `( { ... }, { ... } )`" : "A group: `{ ... }`",
+            section->required ? ", which must be given." : ".");
+    if (id == SECTION_DEFAULTS) {
+        print_inherited(to);
+        return;
+    }
+    fputs("\n| key | value | default | reload | meaning |\n|---|---|---|---|---|\n", to);
+    for (size_t i = 0; i < config_key_count; i++)
+        if (config_keys[i].section == id)
+            print_row(&config_keys[i], to);
+}
+
+void config_print_reference(FILE *to)
+{
+    fputs("<!-- Made from config/keys.c; a test compares. -->\n"
+          "# The configuration file\n"
+          "\n"
+          "`weir --check FILE` tells every error of a file with its line and opens no socket.\n"
+          "The file is in the syntax of libconfig: `name = value;`, groups `{ }`, lists `( )`, "
+          "comments\n"
+          "`#`, `//` and `/* */`. Text, durations and sizes stand in quotes, numbers, `true` and "
+          "`false` do\n"
+          "not. Durations have a unit, ms, s, m, h or d (`\"250ms\"`, `\"10s\"`, `\"5m\"`); sizes "
+          "are bytes, or\n"
+          "have k, m or g (`\"64k\"`).\n"
+          "\n"
+          "A line `@include \"FILE\"` takes in another file. A relative name counts from the "
+          "directory of the\n"
+          "file that includes it.\n"
+          "\n"
+          "What a reload does with a changed value: *live*, it takes effect at once; *new "
+          "sessions*, sessions\n"
+          "that run keep what they began with; *restart*, it is refused until weir is started "
+          "anew.\n",
+          to);
+    for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
+        print_reference_section((enum config_section_id)i, to);
+}
