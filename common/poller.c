@@ -51,6 +51,12 @@ void poller_del(struct poller *poller, int fd)
     BUG_ON(rc < 0 && errno == EBADF);
 }
 
+void poller_on_wake(struct poller *poller, void (*woken)(void *owner), void *owner)
+{
+    poller->woken = woken;
+    poller->woken_owner = owner;
+}
+
 static void poller_dispatch(struct poller *poller, const struct epoll_event *event)
 {
     uint64_t token = event->data.u64;
@@ -67,6 +73,8 @@ void poller_wait(struct poller *poller, int timeout_ms)
     int count = epoll_wait(poller->fd, batch, POLLER_BATCH, timeout_ms);
     /* After a signal the turn ends without events: waiting again would stretch the timeout. */
     BUG_ON(count < 0 && errno != EINTR);
+    if (poller->woken != NULL)
+        poller->woken(poller->woken_owner);
     for (int i = 0; i < count; i++)
         poller_dispatch(poller, &batch[i]);
 }

@@ -39,6 +39,8 @@ struct poller {
         poller_fn *fn;
         void *owner;
     } handler[POLLER_KINDS];
+    void (*woken)(void *owner);
+    void *woken_owner;
     struct list tasks;
 };
 
@@ -57,6 +59,9 @@ static inline uint64_t poller_token(unsigned kind, uint32_t index, uint32_t gene
 /* `events` are EPOLL* bits, EPOLLET included where wanted. */
 must_check int poller_add(struct poller *poller, int fd, uint32_t events, uint64_t token);
 void poller_del(struct poller *poller, int fd);
+
+/* `woken` is called after each wait, before its events: the moment to read the clock. */
+void poller_on_wake(struct poller *poller, void (*woken)(void *owner), void *owner);
 
 /* Waits at most timeout_ms (-1: for ever, 0: not at all) and hands out one batch of events. */
 void poller_wait(struct poller *poller, int timeout_ms);

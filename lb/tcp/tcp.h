@@ -45,7 +45,8 @@
     X(HALF_CLOSE_TIMEOUT, "half-close-timeout", "weir",                                            \
       "one side had finished, the other was silent for half_close_timeout")                        \
     X(KILLED, "killed", "operator", "kill session")                                                \
-    X(SERVER_DOWN, "server-down", "weir", "the server went down and on_down is kill")              \
+    X(SERVER_DOWN, "server-down", "weir",                                                          \
+      "the server went down: on_down is kill, or the drain deadline came")                         \
     X(DRAIN_QUIET, "drain-quiet", "weir", "ended at a quiet moment of a draining server")          \
     X(DRAIN_DEADLINE, "drain-deadline", "weir", "still there at the drain deadline")               \
     X(SHUTDOWN, "shutdown", "weir", "still there at the shutdown deadline")
@@ -57,6 +58,8 @@ enum session_end_reason {
         SESSION_END_COUNT
 };
 const char *session_end_word(enum session_end_reason reason);
+/* Who ended it: "client", "server", "both", "operator" or "weir". */
+const char *session_end_by(enum session_end_reason reason);
 
 enum session_state {
     SESSION_PICKING,
@@ -83,7 +86,6 @@ struct tcp_policy {
     int keepalive_idle_s, keepalive_interval_s, keepalive_count; /* idle 0: none */
     int user_timeout_ms;
     bool log_access;
-    _Atomic uint32_t *sessions; /* of this listener, on all workers */
 };
 
 struct session;
@@ -96,6 +98,7 @@ struct tcp_env {
     struct metrics *metrics;
     uint32_t worker; /* index: the low 8 bits of each session id, and the servers' counter cell */
     uint32_t session_limit;
+    uint32_t pool_count;
     void *owner;
     /* A server of the pool with a slot taken and a reference for the session; NULL when none is
      * usable. */
@@ -104,7 +107,8 @@ struct tcp_env {
     const struct pool_policy *(*policy)(void *owner, uint32_t pool);
     /* A connect to the server failed. */
     void (*suspect)(void *owner, struct server *server);
-    /* A session has ended and its descriptors are closed (a paused listener may go on). */
+    /* A session that tcp_accept took is over and its descriptors are closed. Called once for each.
+     */
     void (*ended)(void *owner, const struct tcp_policy *policy);
 };
 
@@ -126,9 +130,9 @@ void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
 /* Socket options that accepted sockets inherit, put on the listener once. */
 must_check int tcp_listener_options(int fd, const struct tcp_policy *policy);
 
-/* The view has changed or a slot is free: queued sessions pick again, in the order in which they
- * came. */
-void tcp_wake_queued(struct tcp *tcp);
+/* The view has changed or a slot is free: the pool's queued sessions pick again, first come first
+ * served. */
+void tcp_wake_queued(struct tcp *tcp, uint32_t pool);
 
 uint32_t tcp_sessions(const struct tcp *tcp);
 
@@ -159,7 +163,7 @@ struct session_filter {
  * Walks from *cursor (0 at first) and copies matching sessions until `most` are found or `until_us`
  * (of clock_now_us) has come. Returns how many; *cursor is UINT32_MAX after the last.
  */
-uint32_t tcp_list(const struct tcp *tcp, const struct session_filter *filter, uint32_t *cursor,
+uint32_t tcp_list(struct tcp *tcp, const struct session_filter *filter, uint32_t *cursor,
                   struct session_info *out, uint32_t most, uint64_t until_us);
 
 /* The same walk, ending each match with a reset of both sides. Returns how many. */
@@ -181,7 +185,6 @@ uint32_t tcp_drain(struct tcp *tcp, uint32_t *cursor, uint32_t paced, uint64_t u
  * export returns. A session that had no server yet (or was still connecting) passes as client only:
  * server[0] is 0.
  */
-#define SESSION_RECORD_HELD (2 * 256 * 1024)
 struct session_record {
     uint64_t id;
     uint32_t state;               /* enum session_state */

@@ -1,0 +1,550 @@
+/*
+ * The state machine of a session, from the accepted socket to the one door out.
+ *
+ * One timer per session, whose meaning follows from the state; timeouts of idleness are lazy: bytes
+ * only store a stamp, and expiry looks at it. A session that ends keeps its memory until tcp_reap,
+ * because events of the same batch and callers up the stack may still hold it.
+ */
+#include "lb/tcp/session.h"
+
+#include "common/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WATCH_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)
+
+/* Receive buffer of the copy engine, shared by all sessions of a worker. */
+#define SCRATCH_SIZE (64u * 1024u)
+
+/* A queued session asks again this often: a slot may have become free on another worker. */
+#define QUEUE_POLL_MS 100
+/* How often a session being reset looks whether everything has been delivered. */
+#define FLUSH_POLL_MS 10
+
+static const struct {
+    const char *word;
+    const char *by;
+} ends[SESSION_END_COUNT] = {
+#define SESSION_END_ROW(id, word, by, help) {word, by},
+    SESSION_ENDS(SESSION_END_ROW)
+#undef SESSION_END_ROW
+};
+
+const char *session_end_word(enum session_end_reason reason)
+{
+    return ends[reason].word;
+}
+
+const char *session_end_by(enum session_end_reason reason)
+{
+    return ends[reason].by;
+}
+
+const char *session_state_name(enum session_state state)
+{
+    static const char *const names[SESSION_STATES] = {
+        [SESSION_PICKING] = "picking",
+        [SESSION_QUEUED] = "queued",
+        [SESSION_CONNECTING] = "connecting",
+        [SESSION_RELAYING] = "relaying",
+        [SESSION_HALF_CLOSED] = "half-closed",
+        [SESSION_RESETTING] = "resetting",
+        [SESSION_ENDED] = "ended",
+    };
+
+    return names[state];
+}
+
+static const struct pool_policy *pool_policy(const struct session *session)
+{
+    const struct tcp_env *env = &session->tcp->env;
+
+    return env->policy(env->owner, session->policy->pool);
+}
+
+/* When the session's timer must look next. */
+static uint64_t next_look(const struct session *session)
+{
+    uint64_t now = session->tcp->now_ms;
+
+    switch ((enum session_state)session->state) {
+    case SESSION_QUEUED:
+        return MIN(session->deadline_ms, now + QUEUE_POLL_MS);
+    case SESSION_CONNECTING:
+        return session->deadline_ms;
+    case SESSION_RELAYING:
+        return session->activity_ms + session->policy->idle_timeout_ms;
+    case SESSION_HALF_CLOSED:
+        return session->activity_ms + session->policy->half_close_timeout_ms;
+    case SESSION_RESETTING:
+        return now + FLUSH_POLL_MS;
+    default:
+        return WHEEL_NEVER;
+    }
+}
+
+void session_set_state(struct session *session, enum session_state state)
+{
+    uint64_t look;
+
+    BUG_ON(session->state == SESSION_ENDED);
+    session->state = (uint8_t)state;
+    look = next_look(session);
+    if (look == WHEEL_NEVER)
+        wheel_cancel(session->tcp->env.wheel, &session->timer);
+    else
+        wheel_set(session->tcp->env.wheel, &session->timer, look);
+}
+
+static void close_side(struct session *session, unsigned side, bool reset)
+{
+    if (session->side[side].fd < 0)
+        return;
+    if (reset && session->side[side].error == 0)
+        session->lost += socket_unsent(session->side[side].fd);
+    socket_close(session->side[side].fd, reset);
+    session->side[side].fd = -1;
+}
+
+/* Gives the server's slot back; whoever waits for one may go on. */
+static void leave_server(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    bool was_full;
+
+    if (session->server == NULL)
+        return;
+    was_full = server_leave(session->server);
+    server_put(&session->server);
+    if (was_full)
+        tcp_wake_queued(tcp, session->policy->pool);
+}
+
+static void count_end(struct session *session, enum session_end_reason reason)
+{
+    struct tcp *tcp = session->tcp;
+    struct server *server = session->server;
+    struct server_cell *cell;
+    enum server_drain_end how = DRAIN_END_SELF;
+
+    metrics_add(tcp->env.metrics, METRIC_SESSIONS_ENDED, 1);
+    metrics_add(tcp->env.metrics, METRIC_BYTES_LOST, session->lost);
+    if (server == NULL)
+        return;
+    cell = &server->cell[tcp->env.worker];
+    if (reason == SESSION_END_SERVER_RESET)
+        cell_add(&cell->resets, 1);
+    if (atomic_load_explicit(&server->drain_deadline_ms, memory_order_relaxed) == 0)
+        return;
+    if (reason == SESSION_END_DRAIN_QUIET)
+        how = DRAIN_END_QUIET;
+    else if (reason == SESSION_END_DRAIN_DEADLINE || reason == SESSION_END_SERVER_DOWN)
+        how = DRAIN_END_DEADLINE;
+    cell_add(&cell->drain_ends[how], 1);
+}
+
+/* Ends that are clean on both sides: everything else is told to both by a reset. */
+static bool ends_clean(enum session_end_reason reason)
+{
+    return reason == SESSION_END_DONE || reason == SESSION_END_DRAIN_QUIET;
+}
+
+void session_detach(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+
+    wheel_cancel(tcp->env.wheel, &session->timer);
+    poller_unqueue(&session->task);
+    list_del(&session->link);
+    relay_discard(session, CLIENT);
+    relay_discard(session, SERVER);
+    leave_server(session);
+    session->state = SESSION_ENDED;
+    list_add_tail(&tcp->ended, &session->link);
+    tcp->env.ended(tcp->env.owner, session->policy);
+}
+
+void session_end(struct session *session, enum session_end_reason reason)
+{
+    struct tcp *tcp = session->tcp;
+    bool reset = !ends_clean(reason);
+
+    if (session->state == SESSION_ENDED)
+        return;
+    session->reason = (uint8_t)reason;
+    relay_discard(session, CLIENT);
+    relay_discard(session, SERVER);
+    close_side(session, CLIENT, reset);
+    close_side(session, SERVER, reset);
+    count_end(session, reason);
+    if (session->policy->log_access)
+        access_line(session);
+    session_detach(session);
+}
+
+/* ---- a server for the session ---- */
+
+static void enqueue(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    const struct pool_policy *policy = pool_policy(session);
+
+    if (policy->when_empty == CONFIG_EMPTY_RESET) {
+        session_end(session,
+                    session->tries > 0 ? SESSION_END_CONNECT_FAILED : SESSION_END_NO_SERVER);
+        return;
+    }
+    if (session->deadline_ms == 0) {
+        session->deadline_ms = tcp->now_ms + policy->connect_timeout_ms;
+        metrics_add(tcp->env.metrics, METRIC_QUEUED, 1);
+    }
+    session->tried.count = 0;
+    list_del(&session->link);
+    list_add_tail(&tcp->queue[session->policy->pool], &session->link);
+    session_set_state(session, SESSION_QUEUED);
+}
+
+static void drop_connect(struct session *session)
+{
+    close_side(session, SERVER, false);
+    session->side[SERVER] = (struct side){.fd = -1};
+    leave_server(session);
+}
+
+static bool connect_server(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    struct side *side = &session->side[SERVER];
+    int failed = socket_connect(&session->server->address, session->policy, &side->fd);
+
+    session->started_us = clock_now_us();
+    if (failed == 0)
+        failed = session_watch(session, SERVER);
+    if (failed == 0) {
+        session->deadline_ms = tcp->now_ms + pool_policy(session)->connect_timeout_ms;
+        session_set_state(session, SESSION_CONNECTING);
+        return true;
+    }
+    if (socket_error_is_ours(-failed)) {
+        session_end(session, SESSION_END_NO_RESOURCES);
+        return true;
+    }
+    return false;
+}
+
+/* Notes a failed try; false when the session has used up its tries and is ended. */
+static bool may_try_again(struct session *session, int error)
+{
+    struct tcp *tcp = session->tcp;
+
+    cell_add(&session->server->cell[tcp->env.worker].connect_failures, 1);
+    metrics_add(tcp->env.metrics, METRIC_CONNECT_FAILURES, 1);
+    tcp->env.suspect(tcp->env.owner, session->server);
+    sched_tried_add(&session->tried, session->server->id);
+    if (session->tries <= pool_policy(session)->retries)
+        return true;
+    session_end(session,
+                error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED);
+    return false;
+}
+
+void session_pick(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    struct tcp_env *env = &tcp->env;
+
+    for (;;) {
+        uint64_t key = inet_address_hash(&session->client, pool_policy(session)->hash_port, 0);
+
+        session->server = env->pick(env->owner, session->policy->pool, key, &session->tried);
+        if (session->server == NULL) {
+            enqueue(session);
+            return;
+        }
+        if (session->tries > 0)
+            metrics_add(env->metrics, METRIC_RETRIES, 1);
+        session->tries++;
+        if (connect_server(session))
+            return;
+        if (!may_try_again(session, ECONNREFUSED))
+            return;
+        drop_connect(session);
+    }
+}
+
+void session_retry(struct session *session, int error)
+{
+    if (!may_try_again(session, error))
+        return;
+    drop_connect(session);
+    session->deadline_ms = 0;
+    session_set_state(session, SESSION_PICKING);
+    session_pick(session);
+}
+
+static void connected(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+
+    session->connect_us = (uint32_t)MIN(clock_now_us() - session->started_us, UINT32_MAX);
+    session->activity_ms = tcp->now_ms;
+    session->side[SERVER].writable = true;
+    cell_add(&session->server->cell[tcp->env.worker].sessions, 1);
+    session_set_state(session, SESSION_RELAYING);
+    relay_both(session);
+}
+
+static void connect_event(struct session *session, uint32_t events)
+{
+    int error = 0;
+    socklen_t length = sizeof(error);
+
+    if ((events & (EPOLLERR | EPOLLHUP)) == 0) {
+        if (events & EPOLLOUT)
+            connected(session);
+        return;
+    }
+    if (getsockopt(session->side[SERVER].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+        error = errno;
+    if (socket_error_is_ours(error))
+        session_end(session, SESSION_END_NO_RESOURCES);
+    else
+        session_retry(session, error != 0 ? error : ECONNREFUSED);
+}
+
+/* ---- events and time ---- */
+
+static void latch(struct side *side, uint32_t events)
+{
+    const uint32_t end = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
+    side->readable |= (events & (EPOLLIN | EPOLLPRI | end)) != 0;
+    side->writable |= (events & EPOLLOUT) != 0;
+    side->hup |= (events & end) != 0;
+    side->urgent |= (events & EPOLLPRI) != 0;
+}
+
+static void session_event(struct session *session, unsigned side, uint32_t events)
+{
+    latch(&session->side[side], events);
+    switch ((enum session_state)session->state) {
+    case SESSION_RELAYING:
+    case SESSION_HALF_CLOSED:
+    case SESSION_RESETTING:
+        relay_event(session, side, events);
+        return;
+    case SESSION_CONNECTING:
+        if (side == SERVER) {
+            connect_event(session, events);
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    /* The client of a session without a server: a FIN alone is a half-close, and served. */
+    if (side == CLIENT && (events & (EPOLLERR | EPOLLHUP)))
+        session_end(session, SESSION_END_CLIENT_GONE);
+}
+
+static void on_client(void *owner, uint32_t index, uint32_t generation, uint32_t events)
+{
+    struct session *session = slab_find(&((struct tcp *)owner)->sessions, index, generation);
+
+    if (session != NULL && session->state != SESSION_ENDED)
+        session_event(session, CLIENT, events);
+}
+
+static void on_server(void *owner, uint32_t index, uint32_t generation, uint32_t events)
+{
+    struct session *session = slab_find(&((struct tcp *)owner)->sessions, index, generation);
+
+    if (session != NULL && session->state != SESSION_ENDED)
+        session_event(session, SERVER, events);
+}
+
+static void on_task(struct poller_task *task)
+{
+    relay_both(container_of(task, struct session, task));
+}
+
+/* Lazily: bytes may have passed since the timer was set. */
+static void idle_look(struct session *session, enum session_end_reason reason)
+{
+    if (next_look(session) > session->tcp->now_ms)
+        session_set_state(session, (enum session_state)session->state);
+    else
+        session_end(session, reason);
+}
+
+static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
+{
+    struct session *session = container_of(timer, struct session, timer);
+
+    session->tcp->now_ms = now_ms;
+    switch ((enum session_state)session->state) {
+    case SESSION_QUEUED:
+        if (now_ms >= session->deadline_ms) {
+            session_end(session,
+                        session->tries > 0 ? SESSION_END_CONNECT_FAILED : SESSION_END_NO_SERVER);
+            break;
+        }
+        session_set_state(session, SESSION_QUEUED);
+        tcp_wake_queued(session->tcp, session->policy->pool);
+        break;
+    case SESSION_CONNECTING:
+        session_retry(session, ETIMEDOUT);
+        break;
+    case SESSION_RELAYING:
+        idle_look(session, SESSION_END_IDLE_TIMEOUT);
+        break;
+    case SESSION_HALF_CLOSED:
+        idle_look(session, SESSION_END_HALF_CLOSE_TIMEOUT);
+        break;
+    case SESSION_RESETTING:
+        session_set_state(session, SESSION_RESETTING);
+        relay_flush(session);
+        break;
+    default:
+        BUG_ON(true);
+    }
+}
+
+/* ---- sessions come and go ---- */
+
+struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, int fd,
+                            const union inet_address *client)
+{
+    struct session *session = slab_take(&tcp->sessions);
+
+    if (session == NULL)
+        return NULL;
+    session->state = SESSION_PICKING;
+    session->tcp = tcp;
+    session->policy = policy;
+    session->id = tcp->next_id++ << 8 | tcp->env.worker;
+    session->accepted_us = clock_now_us();
+    session->activity_ms = tcp->now_ms;
+    session->client = *client;
+    inet_address_fold(&session->client);
+    session->side[CLIENT].fd = fd;
+    session->side[SERVER].fd = -1;
+    session->direction[CLIENT].engine = &engine_copy;
+    session->direction[SERVER].engine = &engine_copy;
+    list_init(&session->link);
+    poller_task_init(&session->task, on_task);
+    wheel_timer_init(&session->timer, on_timer);
+    return session;
+}
+
+int session_watch(struct session *session, unsigned side)
+{
+    struct tcp *tcp = session->tcp;
+
+    return poller_add(tcp->env.poller, session->side[side].fd, WATCH_EVENTS,
+                      poller_token(tcp->kind[side], session->node.index, session->node.generation));
+}
+
+void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
+                const union inet_address *client)
+{
+    struct session *session = session_new(tcp, policy, fd, client);
+
+    if (session == NULL) {
+        metrics_add(tcp->env.metrics, METRIC_ACCEPT_ERRORS, 1);
+        socket_close(fd, true);
+        tcp->env.ended(tcp->env.owner, policy);
+        return;
+    }
+    metrics_add(tcp->env.metrics, METRIC_SESSIONS, 1);
+    if (session_watch(session, CLIENT) < 0) {
+        session_end(session, SESSION_END_NO_RESOURCES);
+        return;
+    }
+    session_pick(session);
+}
+
+void tcp_wake_queued(struct tcp *tcp, uint32_t pool)
+{
+    struct list waiting;
+
+    list_init(&waiting);
+    list_move_all(&waiting, &tcp->queue[pool]);
+    while (!list_empty(&waiting)) {
+        struct session *session = list_first(&waiting, struct session, link);
+
+        list_del(&session->link);
+        session_pick(session);
+        if (session->state != SESSION_QUEUED)
+            continue;
+        /* None for the first of them: none for the others. It goes back to the head. */
+        list_del(&session->link);
+        list_move_all(&waiting, &tcp->queue[pool]);
+        list_add_tail(&tcp->queue[pool], &session->link);
+        list_move_all(&tcp->queue[pool], &waiting);
+    }
+}
+
+int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)
+{
+    struct tcp *tcp = calloc(1, sizeof(*tcp));
+
+    if (tcp == NULL)
+        return -ENOMEM;
+    tcp->env = *env;
+    tcp->now_ms = now_ms;
+    tcp->next_id = 1;
+    tcp->tools.pipes = env->pipes;
+    tcp->tools.scratch_size = SCRATCH_SIZE;
+    tcp->tools.scratch = malloc(SCRATCH_SIZE);
+    tcp->queue = calloc(env->pool_count, sizeof(*tcp->queue));
+    list_init(&tcp->ended);
+    if (tcp->tools.scratch == NULL || tcp->queue == NULL)
+        goto fail;
+    for (uint32_t i = 0; i < env->pool_count; i++)
+        list_init(&tcp->queue[i]);
+    slab_init(&tcp->sessions, sizeof(struct session), env->session_limit);
+    tcp->kind[CLIENT] = poller_kind(env->poller, on_client, tcp);
+    tcp->kind[SERVER] = poller_kind(env->poller, on_server, tcp);
+    *out = tcp;
+    return 0;
+fail:
+    free(tcp->tools.scratch);
+    free(tcp->queue);
+    free(tcp);
+    return -ENOMEM;
+}
+
+void tcp_free(struct tcp **tcp)
+{
+    if (*tcp == NULL)
+        return;
+    tcp_reap(*tcp);
+    slab_deinit(&(*tcp)->sessions);
+    free((*tcp)->tools.scratch);
+    free((*tcp)->queue);
+    free(*tcp);
+    *tcp = NULL;
+}
+
+void tcp_set_now(struct tcp *tcp, uint64_t now_ms)
+{
+    tcp->now_ms = now_ms;
+}
+
+void tcp_reap(struct tcp *tcp)
+{
+    while (!list_empty(&tcp->ended)) {
+        struct session *session = list_first(&tcp->ended, struct session, link);
+
+        list_del(&session->link);
+        slab_put(&tcp->sessions, session);
+    }
+}
+
+uint32_t tcp_sessions(const struct tcp *tcp)
+{
+    return tcp->sessions.used;
+}

@@ -1,0 +1,110 @@
+/*
+ * Purpose: the session itself, for the files of lb/tcp: state machine, relay, looking, hand-over.
+ * Thread:  the worker's.
+ * Owns:    see tcp.h.
+ * Fails:   see tcp.h.
+ *
+ * Private to lb/tcp. A direction is named by the side it comes from: direction[CLIENT] carries what
+ * the client sent towards the server.
+ */
+#pragma once
+
+#include "lb/tcp/engine.h"
+#include "lb/tcp/tcp.h"
+
+enum { CLIENT, SERVER };
+
+struct side {
+    int fd;        /* -1: none */
+    int error;     /* the first one seen, by whichever call; the kernel tells it once */
+    bool readable; /* edges not yet used up */
+    bool writable;
+    bool hup;    /* FIN or RST is in: a short read proves nothing any more */
+    bool urgent; /* an urgent mark is in: splice would stop at it for ever */
+};
+
+struct session {
+    struct slab_node node; /* first */
+    uint8_t state;         /* enum session_state; written by session_set_state alone */
+    uint8_t failed;        /* the side that was reset, while RESETTING */
+    uint8_t reason;        /* enum session_end_reason, once ended */
+    uint8_t tries;
+    uint32_t connect_us;
+    struct list link; /* on the pool's queue, or among the ended */
+    struct poller_task task;
+    struct wheel_timer timer;
+    struct tcp *tcp;
+    const struct tcp_policy *policy;
+    struct server *server; /* with a reference and a slot */
+    uint64_t id;
+    uint64_t accepted_us;
+    uint64_t started_us;  /* the present connect */
+    uint64_t activity_ms; /* the last byte */
+    uint64_t deadline_ms; /* of QUEUED and RESETTING */
+    uint64_t lost;        /* bytes taken from one side that the other did not get */
+    union inet_address client;
+    struct sched_tried tried;
+    struct side side[2];
+    struct direction direction[2];
+};
+
+_Static_assert(sizeof(struct session) <= 384, "an idle session stays small");
+
+struct tcp {
+    struct tcp_env env;
+    struct engine_tools tools;
+    struct slab sessions;
+    struct list ended;
+    struct list *queue; /* one per pool, of QUEUED sessions */
+    unsigned kind[2];   /* of poller tokens, by side */
+    uint64_t now_ms;
+    uint64_t next_id;
+};
+
+/* ---- session.c: the state machine ---- */
+
+/* The one function that changes the state; sets the timer that belongs to it. */
+void session_set_state(struct session *session, enum session_state state);
+
+/* The one door out. Idempotent; the memory goes at the next tcp_reap. */
+void session_end(struct session *session, enum session_end_reason reason);
+
+/* The present connect or server failed before a byte went to it: another one, the queue, or the
+ * end. */
+void session_retry(struct session *session, int error);
+
+/* A fresh session without a server, known to the slab and to nobody else; NULL at the limit. */
+struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, int fd,
+                            const union inet_address *client);
+must_check int session_watch(struct session *session, unsigned side);
+void session_pick(struct session *session);
+
+/* What the session gives back without a word to anybody: slot, engines, timer, queue, counts. */
+void session_detach(struct session *session);
+
+/* ---- relay.c: bytes ---- */
+
+/* Edges on a side of a connected session. */
+void relay_event(struct session *session, unsigned side, uint32_t events);
+/* Goes on with both directions: a task of the run queue, or right after the connect. */
+void relay_both(struct session *session);
+/* A tick while RESETTING: is all delivered? */
+void relay_flush(struct session *session);
+/* Gives up what a direction holds, and counts it as lost. */
+void relay_discard(struct session *session, unsigned from);
+
+/* ---- socket.c: options and connects ---- */
+
+/* A non-blocking socket under way to the address. A negative errno: -EAGAIN is a Unix socket's full
+ * backlog. */
+must_check int socket_connect(const struct address *to, const struct tcp_policy *policy,
+                              int *out_fd);
+/* True for errors that are this machine's own fault and not the server's. */
+bool socket_error_is_ours(int error);
+/* Bytes the peer has not acknowledged; 0 when the socket cannot tell. */
+uint32_t socket_unsent(int fd);
+void socket_close(int fd, bool reset);
+
+/* ---- access.c ---- */
+void access_line(const struct session *session);
+const char *session_engine_name(const struct session *session);

@@ -1,0 +1,95 @@
+#include "lb/tcp/session.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int set(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int set_keepalive(int fd, const struct tcp_policy *policy)
+{
+    int failed = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+    failed = failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPIDLE, policy->keepalive_idle_s);
+    failed = failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPINTVL, policy->keepalive_interval_s);
+    return failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPCNT, policy->keepalive_count);
+}
+
+/* A server's socket gets the same options as the listener that its client came in by. */
+int tcp_listener_options(int fd, const struct tcp_policy *policy)
+{
+    int failed = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+
+    failed = failed ? failed : set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    if (!failed && policy->notsent_lowat > 0)
+        failed = set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, policy->notsent_lowat);
+    if (!failed && policy->rcvbuf > 0)
+        failed = set(fd, SOL_SOCKET, SO_RCVBUF, policy->rcvbuf);
+    if (!failed && policy->sndbuf > 0)
+        failed = set(fd, SOL_SOCKET, SO_SNDBUF, policy->sndbuf);
+    if (!failed && policy->user_timeout_ms > 0)
+        failed = set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, policy->user_timeout_ms);
+    if (!failed && policy->keepalive_idle_s > 0)
+        failed = set_keepalive(fd, policy);
+    return failed;
+}
+
+int socket_connect(const struct address *to, const struct tcp_policy *policy, int *out_fd)
+{
+    int fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int failed = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (address_is_inet(to))
+        failed = tcp_listener_options(fd, policy);
+    if (!failed && connect(fd, &to->any, to->length) < 0 && errno != EINPROGRESS)
+        failed = -errno;
+    if (failed) {
+        close(fd);
+        return failed;
+    }
+    *out_fd = fd;
+    return 0;
+}
+
+bool socket_error_is_ours(int error)
+{
+    switch (error) {
+    case EADDRNOTAVAIL: /* no local port left towards that server */
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case ENOSPC: /* epoll watches (/proc/sys/fs/epoll/max_user_watches) */
+    case EACCES:
+    case EPERM: /* a local firewall rule */
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint32_t socket_unsent(int fd)
+{
+    int unsent = 0;
+
+    if (ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent < 0)
+        return 0;
+    return (uint32_t)unsent;
+}
+
+void socket_close(int fd, bool reset)
+{
+    static const struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+    /* Fails on a Unix socket, which has no reset: its peer reads an end. */
+    if (reset)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    close(fd);
+}
