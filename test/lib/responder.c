@@ -408,22 +408,26 @@ static void on_signal(int signo)
         stopping = 1;
 }
 
-/* Signals are let in only while epoll_pwait waits, so none is missed between test and wait. */
+/*
+ * Those that end the program are let in only while epoll_pwait waits, so none is missed between
+ * test and wait. SIGUSR1 is let in at all times: epoll_pwait would hold it back while there are
+ * events.
+ */
 static sigset_t signals_prepare(void)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
-    struct sigaction sa = {.sa_handler = on_signal};
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigset_t blocked;
     sigset_t before;
 
     sigemptyset(&blocked);
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-        sigaddset(&blocked, signals[i]);
-        sigaction(signals[i], &sa, NULL);
-    }
+    sigaddset(&blocked, SIGTERM);
+    sigaddset(&blocked, SIGINT);
     sigprocmask(SIG_BLOCK, &blocked, &before);
-    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-        sigdelset(&before, signals[i]);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGUSR1, &sa, NULL);
+    sigdelset(&before, SIGTERM);
+    sigdelset(&before, SIGINT);
     return before;
 }
 
