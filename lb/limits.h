@@ -3,13 +3,17 @@
  * Thread:  control, at start.
  * Owns:    nothing.
  * Fails:   -EMFILE when the limit does not even carry a handful of sessions; `error` says what
- * would.
+ *          would.
+ *
+ * Descriptors are shared out once, at start, so that running out is a refused session and never a
+ * failed probe or a deaf admin socket: first what weir itself needs, then pipes, then sessions.
  */
 #pragma once
 
 #include "common/base.h"
 #include "config/config.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct limits {
@@ -20,10 +24,16 @@ struct limits {
     bool lowered;         /* max_connections asked for more */
 };
 
+/*
+ * `descriptors` and `pipe_pages` as limits_read tells them. On success `error` is empty or, when
+ * the figure was lowered, the sentence of the warning.
+ */
 must_check int limits_compute(const struct config *config, uint64_t descriptors,
                               uint64_t pipe_pages, struct limits *out, char *error,
                               size_t error_size);
 
-/* Raises the soft limit to the hard one and reads /proc/sys/fs/pipe-user-pages-soft (0: unlimited).
+/*
+ * Raises the soft limit of descriptors to the hard one. The pages that all pipes of this user may
+ * hold are those of /proc/sys/fs/pipe-user-pages-soft (pipe(7)); 0: unlimited.
  */
 void limits_read(uint64_t *out_descriptors, uint64_t *out_pipe_pages);
