@@ -1,12 +1,15 @@
 /*
  * Purpose: the listening sockets: one per worker and listener, bound so that nobody else can share
- * them unseen. Thread:  open and close: control. The rest: each worker for its own socket. Owns:
- * the descriptors. Fails:   one sentence that names the address and, where it can be found, the
- * process that holds it.
+ *          them unseen.
+ * Thread:  open and close: control. The rest: each worker for its own socket.
+ * Owns:    the descriptors.
+ * Fails:   one sentence that names the address and, where it can be found, the process that holds
+ *          it. Then no socket is left open.
  *
- * The first socket of an address is bound without SO_REUSEPORT, so a second weir or anybody else is
- * refused (with SO_REUSEPORT alone a second instance takes half the traffic in silence); the option
- * is put on after the bind, before the other workers' sockets join.
+ * The first socket of an address is bound and listens without SO_REUSEPORT, so a second weir or
+ * anybody else is refused (with SO_REUSEPORT alone a second instance takes half the traffic in
+ * silence); the option is put on only then, and only when sockets of other workers are to join. All
+ * addresses are bound before one of them listens: what is taken is known before a client gets in.
  */
 #pragma once
 
@@ -20,7 +23,7 @@ struct listener {
     uint32_t limit;            /* sessions at once; UINT32_MAX: none of its own */
     _Atomic uint32_t sessions; /* on all workers */
     uint32_t fd_count;         /* = workers */
-    int *fd;
+    int *fd;                   /* of each worker; -1: closed */
 };
 
 /* All listeners of the configuration, or none. */
@@ -28,5 +31,8 @@ must_check int listeners_open(const struct config *config, struct listener **out
                               size_t error_size);
 void listeners_close(struct listener **listeners, size_t count);
 
-/* "nginx (pid 4711)" or "" : who listens on that address, from /proc. */
+/*
+ * Who listens on that address, from /proc: "nginx (pid 4711)", "a process of user id 33" when it is
+ * not ours to look at, or "" when nobody does.
+ */
 void listener_holder(const struct address *address, char *out, size_t size);
