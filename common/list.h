@@ -57,7 +57,8 @@ static inline void list_move_all(struct list *to, struct list *from)
 #define list_entry(node, type, member) container_of(node, type, member)
 #define list_first(list, type, member) list_entry((list)->next, type, member)
 
-/* `node` is declared by the loop. */
+/* `node` is declared by the loop, so it cannot stand in parentheses. */
+/* NOLINTBEGIN(bugprone-macro-parentheses) */
 #define list_for_each(node, head)                                                                  \
     for (struct list *node = (head)->next; node != (head); node = node->next)
 
@@ -65,3 +66,4 @@ static inline void list_move_all(struct list *to, struct list *from)
 #define list_for_each_safe(node, head)                                                             \
     for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
