@@ -3,17 +3,21 @@
  * Thread:  the test's; no other thread may run (it forks).
  * Owns:    nothing.
  * Fails:   as a cmocka assertion.
- *
- * Include after <cmocka.h>.
  */
 #pragma once
 
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static inline void death_child(void (*call)(void *), void *argument, int errors)
 {

@@ -76,7 +76,7 @@ static void agrees_with_the_c_library(void **state)
     struct random_state random;
     random_init(&random, 1);
     /* Every day of 410 years, at some second of it. */
-    for (uint64_t day = 0; day < 410 * 366; day++)
+    for (uint64_t day = 0; day < UINT64_C(410) * 366; day++)
         check_against_libc(day * 86400 + random_below(&random, 86400));
 }
 

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -144,14 +145,14 @@ static void tells_that_descriptors_are_gone(void **state)
 
 enum { QUOTA_HELD, QUOTA_BROKEN, QUOTA_NOT_SHOWN };
 
+/* 0 when there is none, or it cannot be told. */
 static long soft_quota_pages(void)
 {
-    long pages = 0;
+    char line[32];
     FILE *file = fopen("/proc/sys/fs/pipe-user-pages-soft", "re");
     if (file == NULL)
         return 0;
-    if (fscanf(file, "%ld", &pages) != 1)
-        pages = 0;
+    long pages = fgets(line, sizeof(line), file) == NULL ? 0 : strtol(line, NULL, 10);
     fclose(file);
     return pages;
 }

@@ -21,11 +21,11 @@
 
 struct probe {
     struct wheel_timer timer;
-    unsigned calls;
-    uint64_t called_at;
-    unsigned position; /* among all calls */
     struct wheel *wheel;
     struct probe *other;
+    uint64_t called_at;
+    unsigned calls;
+    unsigned position; /* among all calls */
 };
 
 static unsigned calls_in_all;
