@@ -76,7 +76,7 @@ class Weir:
         self._wrap = list(wrap)
         self._env = {**os.environ, **(env or {})}
         if not isinstance(configuration, str):
-            configuration["weir"].setdefault("admin", {"socket": str(self.socket)})
+            configuration["weir"].setdefault("admin", {}).setdefault("socket", str(self.socket))
             configuration = config.render_file(configuration)
         self.config_path.write_text(configuration.replace("@SOCKET@", str(self.socket)))
 
