@@ -367,7 +367,7 @@ static int listen_inet(const char *address)
 
 static void listen_announce(void)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof(ss);
     char host[64];
     char port[8];
