@@ -75,8 +75,9 @@ static void check_unique(struct config_loader *loader, enum config_section_id id
 
 /* ---- Names that must exist ---- */
 
-/* Adds `did you mean "x"?`, or which there are. */
-static void suggest(struct text *to, const char *word, const char *const *names, size_t count)
+/* Adds `did you mean "x"?`, or which there are; `also` is a last one of these, or NULL. */
+static void suggest(struct text *to, const char *word, const char *const *names, size_t count,
+                    const char *also)
 {
     const char *nearest = text_nearest(word, names, count);
     if (nearest != NULL) {
@@ -86,6 +87,8 @@ static void suggest(struct text *to, const char *word, const char *const *names,
     text_add(to, "there is ");
     for (size_t i = 0; i < count; i++)
         text_addf(to, "%s\"%s\"", i == 0 ? "" : ", ", names[i]);
+    if (also != NULL)
+        text_addf(to, " and \"%s\"", also);
 }
 
 static bool is_among(const char *name, const char *const *names, size_t count)
@@ -104,7 +107,7 @@ static void check_scheduler(struct config_loader *loader, const struct config_po
     char phrase[256];
     struct text hint;
     text_init(&hint, phrase, sizeof(phrase));
-    suggest(&hint, pool->scheduler, names->schedulers, names->scheduler_count);
+    suggest(&hint, pool->scheduler, names->schedulers, names->scheduler_count, NULL);
     config_loader_error(loader, config_loader_line(loader, &pool->scheduler, pool),
                         "there is no scheduler \"%s\"; %s", pool->scheduler, phrase);
 }
@@ -145,7 +148,7 @@ static void refuse_pool(struct config_loader *loader, const struct config *confi
     char phrase[256];
     struct text hint;
     text_init(&hint, phrase, sizeof(phrase));
-    suggest(&hint, listener->pool, names, count);
+    suggest(&hint, listener->pool, names, count, NULL);
     config_loader_error(loader, config_loader_line(loader, &listener->pool, listener),
                         "there is no pool \"%s\"; %s", listener->pool,
                         count > 0 ? phrase : "no pool has a name that can be used");
@@ -178,19 +181,15 @@ static void check_weights(struct config_loader *loader, const struct config_pool
 
 /* ---- Health ---- */
 
-static bool check_type(struct config_loader *loader, const struct config_pool *pool)
+static void refuse_type(struct config_loader *loader, const struct config_pool *pool)
 {
     const struct config_names *names = loader->names;
-    const char *type = pool->health.type;
-    if (strcmp(type, "none") == 0 || is_among(type, names->probes, names->probe_count))
-        return true;
     char phrase[256];
     struct text hint;
     text_init(&hint, phrase, sizeof(phrase));
-    suggest(&hint, type, names->probes, names->probe_count);
+    suggest(&hint, pool->health.type, names->probes, names->probe_count, "none");
     config_loader_error(loader, config_loader_line(loader, &pool->health.type, pool),
-                        "there is no probe of type \"%s\"; %s, or \"none\"", type, phrase);
-    return false;
+                        "there is no probe of type \"%s\"; %s", pool->health.type, phrase);
 }
 
 /* A key that its probe would never look at was meant for another type. */
@@ -235,8 +234,12 @@ static void check_order(struct config_loader *loader, const struct config_pool *
 static void check_health(struct config_loader *loader, const struct config_pool *pool)
 {
     const struct config_health *health = &pool->health;
-    if (!check_type(loader, pool) || strcmp(health->type, "none") == 0)
+    if (strcmp(health->type, "none") == 0)
         return;
+    if (!is_among(health->type, loader->names->probes, loader->names->probe_count)) {
+        refuse_type(loader, pool);
+        return;
+    }
     check_probe_keys(loader, pool);
     check_order(loader, pool, &health->timeout, "timeout", &health->interval, "interval");
     check_order(loader, pool, &health->timeout, "timeout", &health->interval_down, "interval_down");

@@ -86,6 +86,26 @@ static size_t first_of_file(const struct config_errors *errors, size_t index)
     return first;
 }
 
+static bool same_error(const struct config_error *a, const struct config_error *b)
+{
+    return a->line == b->line && strcmp(a->file, b->file) == 0 && strcmp(a->text, b->text) == 0;
+}
+
+/* A file that is included twice has its errors twice. */
+static void drop_repeated(struct config_errors *errors)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < errors->count; i++) {
+        if (kept > 0 && same_error(&errors->error[kept - 1], &errors->error[i])) {
+            free(errors->error[i].file);
+            free(errors->error[i].text);
+        } else {
+            errors->error[kept++] = errors->error[i];
+        }
+    }
+    errors->count = kept;
+}
+
 /* Without memory the order stays as it is: better than no errors. */
 void config_errors_sort(struct config_errors *errors)
 {
@@ -99,6 +119,7 @@ void config_errors_sort(struct config_errors *errors)
     for (size_t i = 0; i < errors->count; i++)
         errors->error[i] = ranked[i].error;
     free(ranked);
+    drop_repeated(errors);
 }
 
 /* ---- For people ---- */

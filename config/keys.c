@@ -149,8 +149,9 @@ const struct config_key config_keys[] = {
      .most = CONFIG_NAME_MAX,
      .standard = "p2c",
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "How a server is picked: round-robin, least-connections, p2c (the less loaded of two "
-             "drawn by weight), random or maglev (the same client, the same server)."},
+     .help = "How a server is picked: p2c (the less loaded of two drawn by weight), round-robin, "
+             "least-connections, random, first (in the order of the file) or maglev (the same "
+             "client, the same server)."},
     {.section = SECTION_POOL,
      .name = "hash",
      CHOICE(config_pool, hash, hashes),

@@ -179,22 +179,44 @@ static void scan_path(struct config_scan *scan, const struct config_source_line 
     free(data);
 }
 
+/* True when the file is one of those that led to this include. */
+static bool includes_itself(const struct config_scan *scan, const char *path)
+{
+    for (size_t i = 0; i <= scan->depth; i++)
+        if (strcmp(scan->source->files[scan->chain[i]], path) == 0)
+            return true;
+    return false;
+}
+
+static bool may_include(struct config_scan *scan, struct config_source_line place, const char *path)
+{
+    if (includes_itself(scan, path))
+        config_scan_error(scan, place, "\"%s\" includes itself", path);
+    else if (scan->depth == CONFIG_INCLUDE_DEPTH)
+        config_scan_error(scan, place, "includes are nested deeper than %d", CONFIG_INCLUDE_DEPTH);
+    else if (scan->source->file_count == CONFIG_FILES_MAX)
+        config_scan_error(scan, place, "more than %d files are included", CONFIG_FILES_MAX);
+    else
+        return true;
+    scan->stopped = true;
+    return false;
+}
+
 void config_scan_include(struct config_scan *scan, struct config_source_line place,
                          const char *name)
 {
-    bool deep = scan->depth == CONFIG_INCLUDE_DEPTH;
-    if (deep || scan->source->file_count == CONFIG_FILES_MAX) {
-        config_scan_error(scan, place,
-                          deep ? "includes are nested deeper than %d: does a file include itself?"
-                               : "more than %d files are included",
-                          deep ? CONFIG_INCLUDE_DEPTH : CONFIG_FILES_MAX);
-        scan->stopped = true;
+    char *path = resolve(scan->source->files[place.file], name);
+    if (path == NULL) {
+        scan->no_memory = true;
         return;
     }
-    char *path = resolve(scan->source->files[place.file], name);
+    if (!may_include(scan, place, path)) {
+        free(path);
+        return;
+    }
     if (!add_file(scan, path))
         return;
-    scan->depth++;
+    scan->chain[++scan->depth] = scan->source->file_count - 1;
     fputc('\n', scan->out);
     scan_path(scan, &place, path);
     scan->depth--;

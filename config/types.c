@@ -35,7 +35,7 @@ static void describe_bounds(const struct config_key *key, struct text *to)
 {
     char scratch[CONFIG_KEY_SCRATCH];
     if (key->zero)
-        text_add(to, "0 or ");
+        text_add(to, "0, or ");
     text_addf(to, "%s to ", key->type->format(key->least, scratch));
     text_add(to, key->type->format(key->most, scratch));
     if (key->step != 0)
