@@ -11,7 +11,7 @@
 #include "lb/limits.h"
 #include "lb/listener.h"
 #include "lb/pool/pool.h"
-#include "lb/worker.h"
+#include "lb/worker/worker.h"
 
 #include <uv.h>
 

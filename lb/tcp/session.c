@@ -168,7 +168,6 @@ void session_detach(struct session *session)
 
 void session_end(struct session *session, enum session_end_reason reason)
 {
-    struct tcp *tcp = session->tcp;
     bool reset = !ends_clean(reason);
 
     if (session->state == SESSION_ENDED)

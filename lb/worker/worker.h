@@ -24,6 +24,7 @@ struct worker_options {
     uint32_t pipe_limit;              /* of this worker */
     struct listener *listeners;
     size_t listener_count;
+    uint32_t pool_count; /* of every view */
     struct mailbox *control;
     /* On control's thread: a connect to the server failed on some worker; comes with a reference.
      */
@@ -36,21 +37,24 @@ struct worker_options {
 must_check int worker_start(struct worker **out, const struct worker_options *options, char *error,
                             size_t error_size);
 
-/* Takes over the reference. */
-void worker_set_view(struct worker *worker, struct view *view);
+/*
+ * Orders: each returns -ENOMEM when not even the message could be made, and changes nothing then.
+ */
+
+/* Schedules from the view from now on; takes a reference of its own. */
+must_check int worker_set_view(struct worker *worker, struct view *view);
 
 /* Accepts what is queued, closes the listening sockets; `idle` follows when the last session has
  * ended. */
-void worker_drain(struct worker *worker);
+must_check int worker_drain(struct worker *worker);
 
-/* Resets all sessions with a reason. */
-void worker_end_sessions(struct worker *worker, enum session_end_reason reason);
+/* Resets all sessions with a reason, in slices. */
+must_check int worker_end_sessions(struct worker *worker, enum session_end_reason reason);
 
-/* Ends the thread (all sessions must be gone or are reset) and frees everything. Waits. */
+/* Resets what is left, ends the thread, waits for it and frees everything. */
 void worker_stop(struct worker **worker);
 
 const struct metrics *worker_metrics(const struct worker *worker);
-uint32_t worker_sessions(const struct worker *worker);
 /* The longest turn of the loop since the last call, in microseconds. */
 uint64_t worker_longest_turn_us(struct worker *worker);
 

@@ -1,0 +1,246 @@
+#include "lb/worker/acceptor.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Clients taken per event: others have their turn, and the set tells again. */
+#define ACCEPT_BATCH 16
+
+/* How long a listener rests when descriptors or memory ran out, or another worker has all the
+ * slots. */
+#define PAUSE_MS 100
+
+/* The log tells of pauses at most this often. */
+#define TELL_EVERY_MS 1000
+
+struct slot {
+    struct acceptor *acceptor;
+    struct listener *listener;
+    int fd; /* -1: closed */
+    bool watched;
+    struct wheel_timer resume;
+};
+
+struct acceptor {
+    struct acceptor_options options;
+    unsigned kind;
+    bool started;
+    uint32_t waiting; /* slots paused for want of a session slot */
+    uint64_t told_ms;
+    struct slot slot[];
+};
+
+static void watch(struct slot *slot)
+{
+    struct acceptor *acceptor = slot->acceptor;
+    uint32_t index = (uint32_t)(slot - acceptor->slot);
+
+    if (slot->fd < 0 || slot->watched || !acceptor->started)
+        return;
+    if (poller_add(acceptor->options.poller, slot->fd, EPOLLIN,
+                   poller_token(acceptor->kind, index, 0)) == 0)
+        slot->watched = true;
+    else
+        wheel_set(acceptor->options.wheel, &slot->resume,
+                  acceptor->options.wheel->now_ms + PAUSE_MS);
+}
+
+static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    watch(container_of(timer, struct slot, resume));
+}
+
+static void tell_pause(struct acceptor *acceptor, const struct slot *slot, const char *why)
+{
+    uint64_t now = acceptor->options.wheel->now_ms;
+
+    if (acceptor->told_ms != 0 && now - acceptor->told_ms < TELL_EVERY_MS)
+        return;
+    acceptor->told_ms = now;
+    log_warn("a listener takes no new clients for now; they wait in its queue",
+             LOG_S("listener", slot->listener->config->name), LOG_S("why", why));
+}
+
+static void pause_slot(struct slot *slot, const char *why)
+{
+    struct acceptor *acceptor = slot->acceptor;
+
+    if (slot->watched)
+        poller_del(acceptor->options.poller, slot->fd);
+    slot->watched = false;
+    wheel_set(acceptor->options.wheel, &slot->resume, acceptor->options.wheel->now_ms + PAUSE_MS);
+    metrics_add(acceptor->options.metrics, METRIC_ACCEPT_PAUSES, 1);
+    tell_pause(acceptor, slot, why);
+}
+
+/* One more of a count, unless that would pass its limit. */
+static bool count_up(_Atomic uint32_t *count, uint32_t limit)
+{
+    if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) < limit)
+        return true;
+    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+    return false;
+}
+
+static void count_down(_Atomic uint32_t *count)
+{
+    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
+/* NULL when there is room for one more session, and it is counted; else which limit is reached. */
+static const char *reserve(struct acceptor *acceptor, struct listener *listener)
+{
+    if (!count_up(acceptor->options.sessions_total, acceptor->options.session_limit))
+        return "max_connections of weir";
+    if (count_up(&listener->sessions, listener->limit))
+        return NULL;
+    count_down(acceptor->options.sessions_total);
+    return "max_connections of the listener";
+}
+
+static void unreserve(struct acceptor *acceptor, struct listener *listener)
+{
+    count_down(&listener->sessions);
+    count_down(acceptor->options.sessions_total);
+}
+
+enum accepted { ACCEPTED, ACCEPTED_NONE, ACCEPT_AGAIN, ACCEPT_PAUSE };
+
+static enum accepted accept_error(struct slot *slot, int error)
+{
+    switch (error) {
+    case EAGAIN:
+        return ACCEPTED_NONE;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        metrics_add(slot->acceptor->options.metrics, METRIC_ACCEPT_ERRORS, 1);
+        pause_slot(slot, strerror(error));
+        return ACCEPT_PAUSE;
+    default:
+        /* The client's own errors (accept(2): ECONNABORTED, EPROTO, EPERM, …): on to the next. */
+        return ACCEPT_AGAIN;
+    }
+}
+
+static enum accepted accept_one(struct slot *slot)
+{
+    struct acceptor *acceptor = slot->acceptor;
+    union inet_address client;
+    socklen_t length = sizeof(client);
+    const char *full = reserve(acceptor, slot->listener);
+
+    if (full != NULL) {
+        acceptor->waiting++;
+        pause_slot(slot, full);
+        return ACCEPT_PAUSE;
+    }
+    memset(&client, 0, sizeof(client));
+    int fd = accept4(slot->fd, &client.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        int error = errno;
+        unreserve(acceptor, slot->listener);
+        return accept_error(slot, error);
+    }
+    tcp_accept(acceptor->options.tcp, &slot->listener->policy, fd, &client);
+    return ACCEPTED;
+}
+
+static void on_event(void *owner, uint32_t index, uint32_t generation, uint32_t events)
+{
+    struct acceptor *acceptor = owner;
+    struct slot *slot = &acceptor->slot[index];
+
+    (void)generation;
+    (void)events;
+    for (int i = 0; i < ACCEPT_BATCH && slot->watched; i++) {
+        enum accepted got = accept_one(slot);
+        if (got == ACCEPTED_NONE || got == ACCEPT_PAUSE)
+            return;
+    }
+}
+
+int acceptor_new(struct acceptor **out, const struct acceptor_options *options)
+{
+    size_t slots = options->listener_count;
+    struct acceptor *acceptor = calloc(1, sizeof(*acceptor) + slots * sizeof(struct slot));
+
+    if (acceptor == NULL)
+        return -ENOMEM;
+    acceptor->options = *options;
+    acceptor->kind = poller_kind(options->poller, on_event, acceptor);
+    for (size_t i = 0; i < slots; i++) {
+        struct listener *listener = &options->listeners[i];
+        acceptor->slot[i].acceptor = acceptor;
+        acceptor->slot[i].listener = listener;
+        acceptor->slot[i].fd = listener->fd[options->worker];
+        listener->fd[options->worker] = -1;
+        wheel_timer_init(&acceptor->slot[i].resume, on_resume);
+    }
+    *out = acceptor;
+    return 0;
+}
+
+void acceptor_free(struct acceptor **acceptor)
+{
+    if (*acceptor == NULL)
+        return;
+    acceptor_stop(*acceptor);
+    free(*acceptor);
+    *acceptor = NULL;
+}
+
+void acceptor_start(struct acceptor *acceptor)
+{
+    acceptor->started = true;
+    for (size_t i = 0; i < acceptor->options.listener_count; i++)
+        watch(&acceptor->slot[i]);
+}
+
+static void stop_slot(struct slot *slot)
+{
+    struct acceptor *acceptor = slot->acceptor;
+
+    if (slot->fd < 0)
+        return;
+    while (acceptor->started) {
+        enum accepted got = accept_one(slot);
+        if (got == ACCEPTED_NONE || got == ACCEPT_PAUSE)
+            break;
+    }
+    if (slot->watched)
+        poller_del(acceptor->options.poller, slot->fd);
+    slot->watched = false;
+    wheel_cancel(acceptor->options.wheel, &slot->resume);
+    close(slot->fd);
+    slot->fd = -1;
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->options.listener_count; i++)
+        stop_slot(&acceptor->slot[i]);
+    acceptor->started = false;
+}
+
+void acceptor_release(struct acceptor *acceptor, const struct tcp_policy *policy)
+{
+    unreserve(acceptor, container_of(policy, struct listener, policy));
+    if (acceptor->waiting == 0)
+        return;
+    acceptor->waiting = 0;
+    for (size_t i = 0; i < acceptor->options.listener_count; i++) {
+        struct slot *slot = &acceptor->slot[i];
+        if (!wheel_is_set(&slot->resume))
+            continue;
+        wheel_cancel(acceptor->options.wheel, &slot->resume);
+        watch(slot);
+    }
+}

@@ -1,0 +1,41 @@
+/*
+ * Purpose: takes clients off a worker's listening sockets, as many as the limits allow, and pauses
+ * when they, or this machine's descriptors or memory, are used up. Thread:  the worker's. Owns: the
+ * worker's one socket of each listener, from acceptor_new on. Fails:   acceptor_new without memory.
+ * Running out is a state, not an error: see acceptor_release.
+ *
+ * Listening sockets are level-triggered: an edge-triggered one with a queue left gives no event
+ * when it is taken up again. A paused listener is out of the set; the wheel puts it back.
+ */
+#pragma once
+
+#include "common/poller.h"
+#include "common/wheel.h"
+#include "lb/listener.h"
+#include "lb/tcp/tcp.h"
+
+struct acceptor;
+
+struct acceptor_options {
+    uint32_t worker;
+    struct poller *poller;
+    struct wheel *wheel;
+    struct metrics *metrics;
+    struct tcp *tcp;
+    struct listener *listeners;
+    size_t listener_count;
+    uint32_t session_limit;           /* of the process */
+    _Atomic uint32_t *sessions_total; /* on all workers */
+};
+
+must_check int acceptor_new(struct acceptor **out, const struct acceptor_options *options);
+void acceptor_free(struct acceptor **acceptor);
+
+/* Listens for clients from now on. */
+void acceptor_start(struct acceptor *acceptor);
+
+/* Takes what the kernel has queued (it would be reset), then closes the sockets. Idempotent. */
+void acceptor_stop(struct acceptor *acceptor);
+
+/* A session is over: its slot is free, and a listener that waited for one goes on. */
+void acceptor_release(struct acceptor *acceptor, const struct tcp_policy *policy);

@@ -1,0 +1,67 @@
+/*
+ * Purpose: the worker's insides, for the files of lb/worker.
+ * Thread:  the worker's, but for what is marked.
+ * Owns:    see worker.h.
+ * Fails:   see worker.h.
+ */
+#pragma once
+
+#include "common/mailbox.h"
+#include "common/pipe.h"
+#include "common/poller.h"
+#include "common/random.h"
+#include "common/wheel.h"
+#include "lb/worker/acceptor.h"
+#include "lb/worker/worker.h"
+
+struct worker {
+    struct worker_options options;
+    uv_thread_t thread;
+    uv_loop_t loop;
+    uv_poll_t events;
+    uv_check_t check;
+    uv_idle_t busy;
+    uv_timer_t alarm;
+    uint64_t alarm_ms; /* what `alarm` is set to; WHEEL_NEVER when it is not */
+    struct mailbox mailbox;
+    struct mail stop; /* the last one */
+    struct poller poller;
+    struct wheel wheel;
+    struct pipe_pool pipes;
+    struct metrics metrics;
+    struct tcp *tcp;
+    struct acceptor *acceptor;
+    struct view *view;
+    struct sched_cursor **cursor; /* one per pool of the view */
+    struct random_state random;
+    _Atomic uint64_t longest_turn_us; /* control reads and clears it */
+    uint64_t turn_us;                 /* when this turn began to work; 0 between turns */
+    struct wheel_timer drain_timer;
+    uint32_t drain_cursor;
+    struct wheel_timer end_timer; /* ends all sessions, a slice at a time */
+    uint32_t end_cursor;
+    enum session_end_reason end_reason;
+    bool draining; /* accepts no more */
+    bool told_idle;
+};
+
+/* BUG unless the caller is the worker's own thread. */
+void worker_here(const struct worker *worker);
+
+/* ---- choice.c: struct tcp_env's questions ---- */
+struct server *worker_pick(void *owner, uint32_t pool, uint64_t key,
+                           const struct sched_tried *tried);
+const struct pool_policy *worker_policy(void *owner, uint32_t pool);
+void worker_suspect(void *owner, struct server *server);
+void worker_free_view(struct worker *worker);
+
+/* ---- orders.c ---- */
+void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms);
+void worker_end_tick(struct wheel_timer *timer, uint64_t now_ms);
+/* Tells control, once, that a draining worker has no session left. */
+void worker_tell_idle(struct worker *worker);
+
+/* ---- worker.c ---- */
+void worker_close_handles(struct worker *worker);
+/* On control: waits for the thread and frees all. */
+void worker_join(struct worker **worker);

@@ -1,0 +1,289 @@
+/*
+ * A worker's thread and loop. The epoll set stands inside the libuv loop as one uv_poll_t; a turn
+ * is
+ *
+ *   poll    the mailbox (a uv_async_t), and one batch of the set's events
+ *   check   tasks of the run queue, the wheel, the memory of ended sessions, the next wake-up
+ *
+ * While tasks are queued a uv_idle_t keeps libuv from blocking. All of it belongs to the thread:
+ * control reaches it by mail alone, and what control may read is atomic.
+ */
+#include "lb/worker/private.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Empty pipes kept for the next splice. */
+#define PIPES_KEPT 64
+
+static _Thread_local const struct worker *current;
+
+void worker_here(const struct worker *worker)
+{
+    BUG_ON(worker != current);
+}
+
+static void ended(void *owner, const struct tcp_policy *policy)
+{
+    struct worker *worker = owner;
+
+    acceptor_release(worker->acceptor, policy);
+}
+
+/* ---- a turn ---- */
+
+static void begin_turn(void *owner)
+{
+    struct worker *worker = owner;
+
+    if (worker->turn_us == 0)
+        worker->turn_us = clock_now_us();
+    tcp_set_now(worker->tcp, clock_now_ms());
+}
+
+static void end_turn(struct worker *worker)
+{
+    uint64_t took = clock_now_us() - worker->turn_us;
+
+    metrics_add(&worker->metrics, METRIC_LOOP_TURNS, 1);
+    if (took > atomic_load_explicit(&worker->longest_turn_us, memory_order_relaxed))
+        atomic_store_explicit(&worker->longest_turn_us, took, memory_order_relaxed);
+    worker->turn_us = 0;
+}
+
+static void on_alarm(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+
+    /* It has done its part: the loop is awake, and the wheel moves in the check phase. */
+    worker->alarm_ms = WHEEL_NEVER;
+}
+
+static void set_alarm(struct worker *worker)
+{
+    uint64_t next = wheel_next(&worker->wheel);
+    uint64_t now = worker->wheel.now_ms;
+
+    if (next == worker->alarm_ms)
+        return;
+    worker->alarm_ms = next;
+    if (next == WHEEL_NEVER)
+        uv_timer_stop(&worker->alarm);
+    else
+        uv_timer_start(&worker->alarm, on_alarm, next > now ? next - now : 0, 0);
+}
+
+static void on_events(uv_poll_t *events, int status, int what)
+{
+    struct worker *worker = events->data;
+
+    (void)status;
+    (void)what;
+    poller_wait(&worker->poller, 0);
+}
+
+static void on_busy(uv_idle_t *busy)
+{
+    (void)busy;
+}
+
+static void on_check(uv_check_t *check)
+{
+    struct worker *worker = check->data;
+
+    begin_turn(worker);
+    poller_run_tasks(&worker->poller);
+    wheel_advance(&worker->wheel, clock_now_ms());
+    tcp_reap(worker->tcp);
+    worker_tell_idle(worker);
+    if (poller_has_tasks(&worker->poller))
+        uv_idle_start(&worker->busy, on_busy);
+    else
+        uv_idle_stop(&worker->busy);
+    set_alarm(worker);
+    end_turn(worker);
+}
+
+/* ---- the thread ---- */
+
+static void run(void *arg)
+{
+    struct worker *worker = arg;
+
+    current = worker;
+    if (log_thread_attach("worker") < 0)
+        log_warn("a worker logs without a ring", LOG_U("worker", worker->options.index));
+    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    log_thread_detach();
+}
+
+void worker_close_handles(struct worker *worker)
+{
+    uv_close((uv_handle_t *)&worker->events, NULL);
+    uv_close((uv_handle_t *)&worker->check, NULL);
+    uv_close((uv_handle_t *)&worker->busy, NULL);
+    uv_close((uv_handle_t *)&worker->alarm, NULL);
+    mailbox_close(&worker->mailbox);
+}
+
+static int open_handles(struct worker *worker)
+{
+    int failed = uv_poll_init(&worker->loop, &worker->events, worker->poller.fd);
+
+    if (failed)
+        return failed;
+    uv_check_init(&worker->loop, &worker->check);
+    uv_idle_init(&worker->loop, &worker->busy);
+    uv_timer_init(&worker->loop, &worker->alarm);
+    worker->events.data = worker;
+    worker->check.data = worker;
+    worker->alarm.data = worker;
+    worker->alarm_ms = WHEEL_NEVER;
+    uv_check_start(&worker->check, on_check);
+    uv_poll_start(&worker->events, UV_READABLE, on_events);
+    return 0;
+}
+
+static int make_tcp(struct worker *worker)
+{
+    const struct worker_options *options = &worker->options;
+    struct tcp_env env = {
+        .poller = &worker->poller,
+        .wheel = &worker->wheel,
+        .pipes = &worker->pipes,
+        .metrics = &worker->metrics,
+        .worker = options->index,
+        .session_limit = options->session_limit,
+        .pool_count = options->pool_count,
+        .owner = worker,
+        .pick = worker_pick,
+        .policy = worker_policy,
+        .suspect = worker_suspect,
+        .ended = ended,
+    };
+
+    return tcp_new(&worker->tcp, &env, clock_now_ms());
+}
+
+static int make_acceptor(struct worker *worker)
+{
+    const struct worker_options *options = &worker->options;
+    struct acceptor_options wanted = {
+        .worker = options->index,
+        .poller = &worker->poller,
+        .wheel = &worker->wheel,
+        .metrics = &worker->metrics,
+        .tcp = worker->tcp,
+        .listeners = options->listeners,
+        .listener_count = options->listener_count,
+        .session_limit = options->session_limit,
+        .sessions_total = options->sessions_total,
+    };
+
+    return acceptor_new(&worker->acceptor, &wanted);
+}
+
+/* Signals are control's: a worker's system calls are not interrupted by them. */
+static int start_thread(struct worker *worker)
+{
+    sigset_t all, before;
+    int failed;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    failed = uv_thread_create(&worker->thread, run, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+static void free_parts(struct worker *worker)
+{
+    worker_free_view(worker);
+    acceptor_free(&worker->acceptor);
+    tcp_free(&worker->tcp);
+    pipe_pool_deinit(&worker->pipes);
+    poller_close(&worker->poller);
+    free(worker);
+}
+
+static void init_parts(struct worker *worker, const struct worker_options *options)
+{
+    worker->options = *options;
+    wheel_init(&worker->wheel, clock_now_ms());
+    wheel_timer_init(&worker->drain_timer, worker_drain_tick);
+    wheel_timer_init(&worker->end_timer, worker_end_tick);
+    pipe_pool_init(&worker->pipes, options->pipe_limit, MIN(PIPES_KEPT, options->pipe_limit));
+    random_init(&worker->random, random_seed());
+    poller_on_wake(&worker->poller, begin_turn, worker);
+}
+
+int worker_start(struct worker **out, const struct worker_options *options, char *error,
+                 size_t error_size)
+{
+    struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
+    int failed = -ENOMEM;
+
+    if (worker == NULL)
+        goto fail;
+    memset(worker, 0, sizeof(*worker));
+    failed = poller_open(&worker->poller);
+    if (failed) {
+        free(worker);
+        goto fail;
+    }
+    init_parts(worker, options);
+    failed = make_tcp(worker);
+    failed = failed ? failed : make_acceptor(worker);
+    failed = failed ? failed : uv_loop_init(&worker->loop);
+    if (failed)
+        goto fail_parts;
+    failed = mailbox_open(&worker->mailbox, &worker->loop, worker);
+    if (failed)
+        goto fail_loop;
+    failed = open_handles(worker);
+    if (failed) {
+        mailbox_close(&worker->mailbox);
+        goto fail_loop;
+    }
+    failed = start_thread(worker);
+    if (failed) {
+        worker_close_handles(worker);
+        goto fail_loop;
+    }
+    *out = worker;
+    return 0;
+fail_loop:
+    loop_close(&worker->loop);
+fail_parts:
+    free_parts(worker);
+fail:
+    snprintf(error, error_size, "worker %u cannot start: %s", options->index, strerror(-failed));
+    return failed;
+}
+
+void worker_join(struct worker **worker)
+{
+    uv_thread_join(&(*worker)->thread);
+    loop_close(&(*worker)->loop);
+    current = *worker; /* the thread is gone; what it owned is freed here */
+    free_parts(*worker);
+    current = NULL;
+    *worker = NULL;
+}
+
+const struct metrics *worker_metrics(const struct worker *worker)
+{
+    return &worker->metrics;
+}
+
+uint64_t worker_longest_turn_us(struct worker *worker)
+{
+    return atomic_exchange_explicit(&worker->longest_turn_us, 0, memory_order_relaxed);
+}
