@@ -35,9 +35,9 @@ void heap_deinit(struct heap *heap)
     *heap = (struct heap){0};
 }
 
-static bool before(uint64_t a, uint64_t b)
+static bool before(const struct heap_node *a, const struct heap_node *b)
 {
-    return (int64_t)(a - b) < 0;
+    return a->key == b->key ? a->set < b->set : (int64_t)(a->key - b->key) < 0;
 }
 
 static void put(struct heap *heap, uint32_t slot, struct heap_node node)
@@ -51,7 +51,7 @@ static uint32_t rise(struct heap *heap, uint32_t slot, struct heap_node node)
 {
     while (slot > 0) {
         uint32_t parent = (slot - 1) / 2;
-        if (!before(node.key, heap->node[parent].key))
+        if (!before(&node, &heap->node[parent]))
             break;
         put(heap, slot, heap->node[parent]);
         slot = parent;
@@ -66,9 +66,9 @@ static uint32_t sink(struct heap *heap, uint32_t slot, struct heap_node node)
         size_t child = (size_t)slot * 2 + 1;
         if (child >= heap->count)
             return slot;
-        if (child + 1 < heap->count && before(heap->node[child + 1].key, heap->node[child].key))
+        if (child + 1 < heap->count && before(&heap->node[child + 1], &heap->node[child]))
             child++;
-        if (!before(heap->node[child].key, node.key))
+        if (!before(&heap->node[child], &node))
             return slot;
         put(heap, slot, heap->node[child]);
         slot = (uint32_t)child;
@@ -77,8 +77,8 @@ static uint32_t sink(struct heap *heap, uint32_t slot, struct heap_node node)
 
 void heap_set(struct heap *heap, uint32_t item, uint64_t key)
 {
-    struct heap_node node = {.key = key, .item = item};
+    struct heap_node node = {.key = key, .set = ++heap->sets, .item = item};
     uint32_t slot = heap->slot[item];
-    bool less = before(key, heap->node[slot].key);
+    bool less = before(&node, &heap->node[slot]);
     put(heap, less ? rise(heap, slot, node) : sink(heap, slot, node), node);
 }

@@ -1,5 +1,6 @@
 /*
- * Purpose: items 0 … count-1 with a key each, the least on top, and any key can be changed.
+ * Purpose: items 0 … count-1 with a key each, the least on top; any key can be changed. Among equal
+ *          keys the one that was set first is on top.
  * Thread:  the owner's.
  * Owns:    its arrays.
  * Fails:   heap_init returns -ENOMEM.
@@ -15,8 +16,10 @@
 
 struct heap {
     uint32_t count;
+    uint64_t sets; /* heap_set calls so far */
     struct heap_node {
         uint64_t key;
+        uint64_t set; /* the number of the call that made the key */
         uint32_t item;
     } * node;       /* a binary heap: the children of n are 2n+1 and 2n+2 */
     uint32_t *slot; /* where each item's node is */
