@@ -6,8 +6,8 @@
  *
  * Stride scheduling (Waldspurger and Weihl 1995). In an imagined time a server of weight w has a
  * turn every SPAN / w, and who is due first is next: a heap by due time in each cursor. Nobody is
- * due later than a stride from now (its own or the mean one, whichever is longer), so the time may
- * wrap.
+ * due later than a stride from now (its own or the mean one, whichever is longer), and who cannot
+ * be picked is left behind for a round or two at most, so the time may wrap.
  *
  *      weights 5, 1, 1    a . a . . a . a . . a . .    so the picks are a a b a a c a
  *                         . . . b . . . . . c . . .
@@ -43,6 +43,7 @@ struct round_robin {
 struct round_robin_cursor {
     struct sched_cursor cursor;
     struct heap due; /* items are positions */
+    uint64_t now;    /* when the server that was picked last had been due */
     /* What the cursor that continues this one must know when the scheduler is gone; by id. */
     struct known {
         uint32_t id;
@@ -132,6 +133,19 @@ static void round_robin_destroy(struct sched *sched)
 
 /* ---- cursors ---- */
 
+/* Times are compared like the heap's keys. */
+static bool is_past(uint64_t time, uint64_t now)
+{
+    return (int64_t)(time - now) < 0;
+}
+
+/* Turns that were missed are not made up for. */
+static uint64_t due_from_now(const struct round_robin_cursor *cursor, uint32_t position)
+{
+    uint64_t due = heap_key(&cursor->due, position);
+    return is_past(due, cursor->now) ? cursor->now : due;
+}
+
 /* How far off a turn is now that was `distance` off then: the same part of its stride. */
 static uint64_t rescale(uint64_t distance, uint32_t old_weight, uint32_t weight)
 {
@@ -147,8 +161,7 @@ static void carry_on(struct round_robin_cursor *cursor, const struct round_robin
         const struct turn *turn = &robin->turn[robin->by_id[i]];
         const struct known *known = &before->known[k];
         if (known->id == turn->id) {
-            uint64_t distance =
-                heap_key(&before->due, known->position) - heap_top_key(&before->due);
+            uint64_t distance = due_from_now(before, known->position) - before->now;
             heap_set(&cursor->due, robin->by_id[i], rescale(distance, known->weight, turn->weight));
         }
         i += turn->id <= known->id;
@@ -202,17 +215,24 @@ struct passed {
     uint64_t due[SCHED_TRIES];
 };
 
+static void take_turn(struct round_robin_cursor *cursor, const struct turn *turn, uint32_t position)
+{
+    cursor->now = due_from_now(cursor, position);
+    heap_set(&cursor->due, position, cursor->now + turn[position].stride);
+}
+
 /*
  * The server on top loses its turn. It comes again after a mean stride at the earliest: a heavy one
  * would else be on top again at once, many times over.
  */
-static void pass_over(struct passed *passed, struct heap *due, const struct round_robin *robin)
+static void pass_over(struct passed *passed, struct round_robin_cursor *cursor,
+                      const struct round_robin *robin)
 {
-    uint32_t top = heap_top(due);
-    uint64_t now = heap_top_key(due);
+    uint32_t top = heap_top(&cursor->due);
     passed->position[passed->count] = top;
-    passed->due[passed->count++] = now;
-    heap_set(due, top, now + MAX(robin->turn[top].stride, robin->mean_stride));
+    passed->due[passed->count++] = heap_top_key(&cursor->due);
+    heap_set(&cursor->due, top,
+             due_from_now(cursor, top) + MAX(robin->turn[top].stride, robin->mean_stride));
 }
 
 static void give_back(const struct passed *passed, struct heap *due)
@@ -221,22 +241,29 @@ static void give_back(const struct passed *passed, struct heap *due)
         heap_set(due, passed->position[i - 1], passed->due[i - 1]);
 }
 
-static void take_turn(struct heap *due, uint32_t position, const struct round_robin *robin)
+/* Who is due first of those that are judged so, or SCHED_NONE. */
+static uint32_t earliest(const struct sched *sched, const struct heap *due,
+                         const struct sched_tried *tried, enum sched_verdict verdict)
 {
-    heap_set(due, position, heap_top_key(due) + robin->turn[position].stride);
+    uint32_t found = SCHED_NONE;
+    for (uint32_t i = 0; i < sched->count; i++) {
+        if (sched_judge(&sched->candidate[i], tried) != verdict)
+            continue;
+        if (found == SCHED_NONE || is_past(heap_key(due, i), heap_key(due, found)))
+            found = i;
+    }
+    return found;
 }
 
-/* When nothing but suspect servers is left they have their turns as ever, so no turn may be lost.
- */
-static uint32_t search(const struct round_robin *robin, struct heap *due,
-                       const struct passed *passed, const struct sched_tried *tried)
+/* When nothing but suspect servers is left, they have their turns as ever: none may be lost. */
+static uint32_t search(const struct sched *sched, struct heap *due, const struct passed *passed,
+                       const struct sched_tried *tried)
 {
-    uint32_t found = sched_scan(&robin->sched, passed->position[0], tried);
-    if (found == SCHED_NONE || sched_judge(&robin->sched.candidate[found], tried) != SCHED_YES)
-        give_back(passed, due);
+    uint32_t found = earliest(sched, due, tried, SCHED_YES);
     if (found != SCHED_NONE)
-        take_turn(due, found, robin);
-    return found;
+        return found;
+    give_back(passed, due);
+    return earliest(sched, due, tried, SCHED_DOUBT);
 }
 
 static uint32_t round_robin_pick(const struct sched *sched, struct sched_cursor *base, uint64_t key,
@@ -244,17 +271,20 @@ static uint32_t round_robin_pick(const struct sched *sched, struct sched_cursor 
 {
     (void)key;
     const struct round_robin *robin = round_robin_of(sched);
-    struct heap *due = &container_of(base, struct round_robin_cursor, cursor)->due;
+    struct round_robin_cursor *cursor = container_of(base, struct round_robin_cursor, cursor);
     struct passed passed = {.count = 0};
-    while (passed.count < MIN(sched->count, SCHED_TRIES)) {
-        uint32_t top = heap_top(due);
-        if (sched_judge(&sched->candidate[top], tried) == SCHED_YES) {
-            take_turn(due, top, robin);
-            return top;
+    uint32_t found = heap_top(&cursor->due);
+    while (sched_judge(&sched->candidate[found], tried) != SCHED_YES) {
+        pass_over(&passed, cursor, robin);
+        if (passed.count == MIN(sched->count, SCHED_TRIES)) {
+            found = search(sched, &cursor->due, &passed, tried);
+            break;
         }
-        pass_over(&passed, due, robin);
+        found = heap_top(&cursor->due);
     }
-    return search(robin, due, &passed, tried);
+    if (found != SCHED_NONE)
+        take_turn(cursor, robin->turn, found);
+    return found;
 }
 
 const struct sched_ops sched_round_robin = {
