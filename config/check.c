@@ -217,13 +217,14 @@ static int line_of_either(const struct config_loader *loader, const int64_t *fir
     return line != around ? line : config_loader_line(loader, second, pool);
 }
 
+/* 0 stands for what config_complete works out, which is always in order. */
 static void check_order(struct config_loader *loader, const struct config_pool *pool,
                         const int64_t *shorter, const char *shorter_name, const int64_t *longer,
                         const char *longer_name)
 {
     char a[UNITS_TEXT_MAX];
     char b[UNITS_TEXT_MAX];
-    if (*shorter <= *longer)
+    if (*shorter <= *longer || *longer == 0)
         return;
     config_loader_error(loader, line_of_either(loader, shorter, longer, pool),
                         "%s (%s) is longer than %s (%s); it must not be", shorter_name,

@@ -22,6 +22,10 @@ static int64_t cpu_count(void)
     return sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+/*
+ * Keeps what was checked: no interval is shorter than the timeout, and interval_changing is never
+ * above interval, so that the bound on when a server is known to be down holds.
+ */
 static void complete_health(struct config_health *health)
 {
     if (health->interval_changing == 0)

@@ -24,6 +24,10 @@
 
 #define CONFIG_RETRIES_MAX 7
 
+/* Bounds that commands hold to as well as the file. */
+#define CONFIG_WEIGHT_MAX 65535
+#define CONFIG_DRAIN_DEADLINE_MAX INT64_C(2592000000) /* 30 days in milliseconds */
+
 enum config_scheduler_hash { CONFIG_HASH_SOURCE_IP, CONFIG_HASH_SOURCE_IP_PORT };
 enum config_when_empty { CONFIG_EMPTY_HOLD, CONFIG_EMPTY_RESET };
 enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };

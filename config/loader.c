@@ -65,9 +65,9 @@ static int load(struct config_loader *loader, const char *path, struct config *c
     if (config->path == NULL)
         return -ENOMEM;
     if (config_walk(loader, config) && !loader->no_memory) {
-        config_complete(config);
         config_check(loader, config);
         config_check_addresses(loader, config);
+        config_complete(config);
     }
     if (loader->no_memory)
         return -ENOMEM;

@@ -49,9 +49,9 @@ void config_errors_sort(struct config_errors *errors);
  * syntax is wrong is there nothing to go on with, and config_walk returns false.
  */
 must_check bool config_walk(struct config_loader *loader, struct config *config);
-void config_complete(struct config *config);
 void config_check(struct config_loader *loader, struct config *config);
 void config_check_addresses(struct config_loader *loader, const struct config *config);
+void config_complete(struct config *config);
 
 /* Puts every listener's pool_index; false when one names a pool that does not exist. */
 must_check bool config_link(struct config *config);

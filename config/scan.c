@@ -20,6 +20,7 @@
 #define NAME_BEGIN LETTERS "*_"
 #define NAME_CHARS NAME_BEGIN DIGITS "-"
 #define NUMBER_CHARS LETTERS DIGITS "._"
+#define WORD_CHARS NAME_CHARS "./:@%"
 #define INCLUDE "@include"
 
 struct cursor {
@@ -125,7 +126,8 @@ static void scan_string(struct config_scan *scan, struct cursor *cursor)
     if (length == 0) {
         config_scan_error(scan, cursor->place,
                           "the string that begins here is not closed by \" on its line");
-        skip_line_comment(cursor);
+        /* Which quotes open and which close is anybody's guess from here on. */
+        scan->stopped = true;
         return;
     }
     if (has_null_escape(cursor->at, length))
@@ -133,10 +135,16 @@ static void scan_string(struct config_scan *scan, struct cursor *cursor)
     copy(scan, cursor, length);
 }
 
+static bool is_value_due(const struct config_scan *scan)
+{
+    return scan->before == '=' || scan->before == ':';
+}
+
 static void refuse_unquoted(struct config_scan *scan, struct cursor *cursor, size_t length)
 {
     config_scan_error(scan, cursor->place, "%.*s must stand in quotes: \"%.*s\"", (int)length,
                       cursor->at, (int)length, cursor->at);
+    scan->before = 'a';
     cursor->at += length;
 }
 
@@ -144,12 +152,12 @@ static void refuse_unquoted(struct config_scan *scan, struct cursor *cursor, siz
 static void scan_name(struct config_scan *scan, struct cursor *cursor)
 {
     size_t length = span(cursor, NAME_CHARS);
-    bool value = scan->before == '=' || scan->before == ':';
+    bool value = is_value_due(scan);
     bool boolean = (length == 4 && strncasecmp(cursor->at, "true", length) == 0) ||
                    (length == 5 && strncasecmp(cursor->at, "false", length) == 0);
     scan->before = 'a';
     if (value && !boolean)
-        refuse_unquoted(scan, cursor, span(cursor, NAME_CHARS "./:@%"));
+        refuse_unquoted(scan, cursor, span(cursor, WORD_CHARS));
     else
         copy(scan, cursor, length);
 }
@@ -321,6 +329,25 @@ static void scan_include(struct config_scan *scan, struct cursor *cursor)
 
 /* ---- All together ---- */
 
+static void refuse_byte(struct config_scan *scan, struct cursor *cursor)
+{
+    unsigned char c = (unsigned char)*cursor->at;
+    size_t length = 1;
+    if (c > ' ' && c < 0x7f) {
+        config_scan_error(scan, cursor->place, "%c has no meaning here", c);
+    } else if (c < 0x80) {
+        config_scan_error(scan, cursor->place, "the byte 0x%02x has no meaning here", c);
+    } else {
+        while ((unsigned char)peek(cursor, length) >= 0x80)
+            length++;
+        config_scan_error(scan, cursor->place,
+                          "%.*s has no meaning outside of quotes, which are \"", (int)length,
+                          cursor->at);
+    }
+    scan->before = '?';
+    cursor->at += length;
+}
+
 static void scan_mark(struct config_scan *scan, struct cursor *cursor)
 {
     char c = *cursor->at;
@@ -328,14 +355,6 @@ static void scan_mark(struct config_scan *scan, struct cursor *cursor)
         open_bracket(scan, cursor);
     else if (is_one_of(c, "})]"))
         close_bracket(scan, cursor);
-    else if (!is_one_of(c, "=:,;")) {
-        config_scan_error(scan, cursor->place,
-                          c > ' ' && c < 0x7f ? "%c has no meaning here"
-                                              : "the byte 0x%02x has no meaning outside of quotes",
-                          (unsigned char)c);
-        cursor->at++;
-        return;
-    }
     scan->before = c;
     copy(scan, cursor, 1);
 }
@@ -359,8 +378,12 @@ static void scan_token(struct config_scan *scan, struct cursor *cursor)
         scan_name(scan, cursor);
     else if (is_one_of(c, DIGITS "+-."))
         scan_number(scan, cursor);
-    else
+    else if (is_one_of(c, "{}()[]=:,;"))
         scan_mark(scan, cursor);
+    else if (c == '/' && is_value_due(scan))
+        refuse_unquoted(scan, cursor, span(cursor, WORD_CHARS));
+    else
+        refuse_byte(scan, cursor);
 }
 
 void config_scan_file(struct config_scan *scan, size_t file, const char *data, size_t size)
