@@ -193,7 +193,7 @@ def test_every_thread_has_dropped(weir, responders):
 
 def test_root_without_a_user_is_warned(weir, responders):
     w = weir([responders(1)[0].address], weir={"user": ""})
-    assert any(line["level"] == "warn" and "root" in line["event"] for line in w.log_lines())
+    assert "weir runs as root" in w.stderr()
 
 
 def test_user_that_does_not_exist_is_refused(weir):
