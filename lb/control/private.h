@@ -1,0 +1,54 @@
+/*
+ * Purpose: control's insides, for the files of lb/control.
+ * Thread:  control.
+ * Owns:    see control.h.
+ * Fails:   see control.h.
+ */
+#pragma once
+
+#include "common/mailbox.h"
+#include "lb/control/control.h"
+#include "lb/health/health.h"
+
+struct control {
+    const struct config *config;
+    struct limits limits;
+    struct listener *listeners;
+    struct pools *pools;
+    struct health *health;
+    struct worker **worker;
+    size_t worker_count; /* that run */
+    size_t idle_workers; /* of a draining weir */
+    _Atomic uint32_t sessions;
+    uv_loop_t loop;
+    struct mailbox mailbox;
+    uv_timer_t publish_timer;
+    uv_timer_t health_timer;
+    uv_timer_t ready_timer;
+    uv_timer_t shutdown_timer;
+    uv_prepare_t prepare;
+    uv_signal_t signal[3];
+    enum control_state state;
+    bool stopping;
+    bool announced; /* the service manager knows that weir serves */
+    uint64_t started_ms;
+    uint64_t published_ms;
+    uint64_t turn_began_us, turn_idle_us; /* of the present turn of the loop */
+    uint64_t longest_turn_us;
+    void (*on_stop)(void *arg);
+    void *on_stop_arg;
+};
+
+/* ---- watch.c: health ---- */
+must_check int control_watch_start(struct control *control);
+/* Starts or ends the probing of one server, as its admin state wants. */
+must_check int control_watch(struct control *control, struct pool_member *member);
+void control_unwatch_all(struct control *control);
+/* A worker's mail: a connect to the server failed. Takes over the reference. */
+void control_suspected(void *control, struct server *server);
+
+/* ---- control.c ---- */
+/* The pools have changed: a new view for all workers, now or as soon as the pace allows. */
+void control_publish(struct control *control, bool now);
+/* Says READY once each server has had a verdict. */
+void control_announce(struct control *control);

@@ -1,0 +1,242 @@
+/*
+ * weir: the phases of a start, in their order, and the exit code.
+ *
+ * The helper process comes first, before any socket, thread or loop exists, because weir never
+ * forks after that. The addresses are bound and the admin socket is made with the privileges weir
+ * was started with; threads are made without them.
+ */
+#include "common/log.h"
+#include "common/notify.h"
+#include "common/privileges.h"
+#include "config/config.h"
+#include "lb/admin/admin.h"
+#include "lb/control/control.h"
+#include "lb/health/health.h"
+#include "lb/helper.h"
+#include "lb/limits.h"
+#include "lb/listener.h"
+#include "lb/sched/sched.h"
+
+#include <getopt.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_CONFIG "/etc/weir/weir.cfg"
+#define ERROR_MAX 512
+
+/* How long a log target that does not take lines may hold up the end. */
+#define LOG_WAIT_MS 1000
+
+static const char usage[] =
+    "usage: weir [--config FILE]          serve, in the foreground\n"
+    "       weir --check FILE             say whether a configuration is right, and stop\n"
+    "       weir --help-config            every configuration key, with type, bounds and default\n"
+    "       weir --help | --version\n"
+    "\n"
+    "FILE is " DEFAULT_CONFIG " when not given. SIGTERM or SIGINT: accept no more, let sessions\n"
+    "finish until shutdown_deadline; a second one: stop at once. SIGUSR1: reopen the log file.\n"
+    "weirctl shows and changes what a running weir does.\n";
+
+enum action { ACTION_SERVE, ACTION_CHECK, ACTION_DONE, ACTION_USAGE };
+
+static enum action read_arguments(int argc, char **argv, const char **out_path)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", required_argument, NULL, 'k'},
+        {"help-config", no_argument, NULL, 'H'},
+        {"reference", no_argument, NULL, 'R'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
+    };
+    enum action action = ACTION_SERVE;
+    int option;
+
+    *out_path = DEFAULT_CONFIG;
+    while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'k':
+            action = ACTION_CHECK;
+            *out_path = optarg;
+            break;
+        case 'c':
+            *out_path = optarg;
+            break;
+        case 'H':
+            config_print_help(stdout);
+            return ACTION_DONE;
+        case 'R':
+            config_print_reference(stdout);
+            return ACTION_DONE;
+        case 'h':
+            fputs(usage, stdout);
+            return ACTION_DONE;
+        case 'v':
+            puts("weir " WEIR_VERSION);
+            return ACTION_DONE;
+        default:
+            return ACTION_USAGE;
+        }
+    }
+    return optind < argc ? ACTION_USAGE : action;
+}
+
+static struct config *load(struct helper *helper, const char *path)
+{
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+
+    if (helper_load(helper, path, HELPER_DEADLINE_MS, &config, &errors) < 0)
+        config_errors_print(&errors, stderr);
+    config_errors_clear(&errors);
+    return config;
+}
+
+/* NET_BIND_SERVICE: a listener that is opened later may have a low port. */
+#define KEPT_CAPABILITIES (UINT64_C(1) << CAP_NET_BIND_SERVICE)
+
+static int drop_privileges(const struct config *config, const struct privileges_user *user,
+                           char *error)
+{
+    if (config->weir.user[0] != '\0')
+        return privileges_drop(user, KEPT_CAPABILITIES, error, ERROR_MAX);
+    if (geteuid() == 0)
+        log_warn("weir runs as root: set user in the weir section");
+    return 0;
+}
+
+static int start_log(const struct config *config, char *error)
+{
+    struct log_options options = {
+        .target = config->weir.log_target,
+        .format = (enum log_format)config->weir.log_format,
+        .level = (enum log_level)config->weir.log_level,
+    };
+
+    return log_start(&options, error, ERROR_MAX);
+}
+
+static int compute_limits(const struct config *config, struct limits *limits, char *error)
+{
+    uint64_t descriptors, pipe_pages;
+
+    limits_read(&descriptors, &pipe_pages);
+    return limits_compute(config, descriptors, pipe_pages, limits, error, ERROR_MAX);
+}
+
+static void tell_limits(const struct config *config, const struct limits *limits)
+{
+    if (limits->lowered)
+        log_warn("max_connections is lowered to what the descriptors allow: raise RLIMIT_NOFILE",
+                 LOG_I("wanted", config->weir.max_connections), LOG_U("sessions", limits->sessions),
+                 LOG_U("descriptors", limits->descriptors), LOG_U("reserved", limits->reserved));
+}
+
+/* The admin socket exists and privileges are dropped when this returns 0. */
+static int open_admin(struct control *control, const struct config *config, struct admin **admin,
+                      char *error)
+{
+    struct privileges_user user = {.uid = geteuid(), .gid = getegid()};
+    int failed = 0;
+
+    if (config->weir.user[0] != '\0')
+        failed = privileges_lookup(config->weir.user, config->weir.group, &user, error, ERROR_MAX);
+    failed = failed ? failed : admin_open(admin, control, user.uid, user.gid, error, ERROR_MAX);
+    return failed ? failed : drop_privileges(config, &user, error);
+}
+
+static void close_admin(void *arg)
+{
+    admin_close(arg);
+}
+
+static int run(const struct config *config, struct control *control, const struct limits *limits,
+               char *error)
+{
+    struct admin *admin = NULL;
+    int failed = open_admin(control, config, &admin, error);
+
+    control_on_stop(control, close_admin, &admin);
+    failed = failed ? failed : start_log(config, error);
+    if (failed) {
+        admin_close(&admin);
+        return failed;
+    }
+    if (log_thread_attach("control") < 0)
+        log_warn("control logs without a ring: no memory");
+    tell_limits(config, limits);
+    failed = control_start(control, error, ERROR_MAX);
+    failed = failed ? failed : admin_start(admin, error, ERROR_MAX);
+    if (!failed)
+        failed = control_run(control);
+    return failed;
+}
+
+static int serve(const struct config *config, char *error)
+{
+    struct listener *listeners = NULL;
+    struct control *control = NULL;
+    struct limits limits;
+    int failed = compute_limits(config, &limits, error);
+
+    failed = failed ? failed : listeners_open(config, &listeners, error, ERROR_MAX);
+    if (failed)
+        return failed;
+    failed = control_new(&control, config, listeners, &limits, error, ERROR_MAX);
+    if (failed) {
+        listeners_close(&listeners, config->listener_count);
+        return failed;
+    }
+    failed = run(config, control, &limits, error);
+    control_free(&control);
+    log_thread_detach();
+    log_stop(LOG_WAIT_MS);
+    return failed;
+}
+
+static struct helper *start_helper(void)
+{
+    struct config_names names;
+    struct helper *helper = NULL;
+
+    names.schedulers = sched_kind_names(&names.scheduler_count);
+    names.probes = health_probe_names(&names.probe_count);
+    if (helper_start(&helper, &names) < 0)
+        fputs("weir: the helper process cannot start: no memory or no process left\n", stderr);
+    return helper;
+}
+
+int main(int argc, char **argv)
+{
+    char error[ERROR_MAX] = "";
+    const char *path;
+    enum action action = read_arguments(argc, argv, &path);
+    struct helper *helper;
+    struct config *config;
+    int failed = 0;
+
+    if (action == ACTION_DONE)
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (action == ACTION_USAGE) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    helper = start_helper();
+    config = helper != NULL ? load(helper, path) : NULL;
+    if (config != NULL && action == ACTION_SERVE)
+        failed = serve(config, error);
+    else if (config != NULL)
+        printf("%s: the configuration is right\n", path);
+    if (failed)
+        fprintf(stderr, "weir: %s\n", error);
+    failed = failed || config == NULL;
+    config_free(&config);
+    helper_stop(&helper);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
