@@ -237,7 +237,7 @@ static void picks_agree_with_a_model(void **state)
     struct random_state random;
     random_init(&random, SEED);
     EACH_KIND(kind)
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 80; round++) {
         struct fixture *fixture = fixture_new(1 + random_below(&random, 150));
         for (unsigned view = 0; view < 4; view++) {
             shuffle(fixture, &random);
