@@ -280,12 +280,19 @@ static void drain_as_down(struct pool_member *member, enum server_drain_cause ca
 
 /* ---- what changes a member ---- */
 
+/* Workers that still have an older view keep new sessions away from it at once. */
+static void changed(struct pool_member *member)
+{
+    atomic_store(&member->server->closed, !pool_member_usable(member, NULL));
+    member->pool->dirty = true;
+}
+
 void pool_member_set_weight(struct pool_member *member, uint32_t weight)
 {
     if (member->weight == weight)
         return;
     member->weight = weight;
-    member->pool->dirty = true;
+    changed(member);
 }
 
 static void explain(struct pool_member *member, const char *reason, uint64_t now_ms)
@@ -321,7 +328,7 @@ void pool_member_set_admin(struct pool_member *member, enum server_admin admin,
         explain(member, "taken into maintenance by an operator", now_ms);
         break;
     }
-    member->pool->dirty = true;
+    changed(member);
 }
 
 void pool_member_set_health(struct pool_member *member, enum health_state health,
@@ -338,5 +345,5 @@ void pool_member_set_health(struct pool_member *member, enum health_state health
     /* Down, unknown and down again is one failure: its deadline stands. */
     if (health == HEALTH_DOWN && member->drain[DRAIN_CAUSE_DOWN].deadline_ms == 0)
         drain_as_down(member, DRAIN_CAUSE_DOWN, now_ms);
-    member->pool->dirty = true;
+    changed(member);
 }

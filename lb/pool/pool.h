@@ -61,6 +61,9 @@ struct server {
     _Atomic uint64_t drain_deadline_ms;
     _Atomic uint64_t drain_quiet_ms; /* from when on a quiet session is ended */
     _Atomic uint32_t drain_cause;    /* enum server_drain_cause */
+    /* Takes no new session, whatever the view says that a worker still has: an operator's word
+     * holds from the reply on, not from the next view on. */
+    _Atomic bool closed;
     _Alignas(CACHE_LINE) struct sched_live live;
     struct server_cell cell[]; /* one per worker */
 };
@@ -68,7 +71,8 @@ struct server {
 struct server *server_take(struct server *server);
 void server_put(struct server **server);
 
-/* Takes a slot; false (and nothing taken) when max_connections of them are taken. */
+/* Takes a slot; false (and nothing taken) when max_connections of them are taken, or it is closed.
+ */
 must_check bool server_enter(struct server *server);
 /* Gives the slot back; true when none had been free, so that somebody may wait for it. */
 bool server_leave(struct server *server);

@@ -62,21 +62,34 @@ void server_put(struct server **server)
  * Not add and undo: between the two others would see a slot taken that is not, a waiter woken for
  * it would lie down again, and nobody would wake it a second time.
  */
-bool server_enter(struct server *server)
+static bool take_slot(struct server *server)
 {
     _Atomic uint32_t *load = &server->live.load;
     uint32_t limit = atomic_load_explicit(&server->live.limit, memory_order_relaxed);
     if (limit == 0) {
-        atomic_fetch_add_explicit(load, 1, memory_order_relaxed);
+        atomic_fetch_add(load, 1);
         return true;
     }
     uint32_t now = atomic_load_explicit(load, memory_order_relaxed);
     do {
         if (now >= limit)
             return false;
-    } while (!atomic_compare_exchange_weak_explicit(load, &now, now + 1, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak(load, &now, now + 1));
     return true;
+}
+
+/*
+ * Slot first, then the look at `closed`, both in the one order of all threads: a session that got
+ * in was counted before control closed the server, and is seen by whoever counts after that.
+ */
+bool server_enter(struct server *server)
+{
+    if (!take_slot(server))
+        return false;
+    if (!atomic_load(&server->closed))
+        return true;
+    (void)server_leave(server);
+    return false;
 }
 
 bool server_leave(struct server *server)
