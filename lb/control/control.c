@@ -392,6 +392,11 @@ size_t control_listeners(const struct control *control, const struct listener **
     return control->config->listener_count;
 }
 
+enum control_state control_state(const struct control *control)
+{
+    return control->state;
+}
+
 static uint64_t count_descriptors(void)
 {
     DIR *dir = opendir("/proc/self/fd");

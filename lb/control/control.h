@@ -42,6 +42,9 @@ const struct config *control_config(const struct control *control);
 struct pools *control_pools(struct control *control);
 size_t control_listeners(const struct control *control, const struct listener **out);
 
+enum control_state control_state(const struct control *control);
+
+/* Counts descriptors in /proc, and begins the longest turns anew: not to be asked each second. */
 struct control_status {
     enum control_state state;
     uint64_t uptime_ms;
