@@ -11,7 +11,7 @@
 #pragma once
 
 #include "common/base.h"
-#include "lb/control.h"
+#include "lb/control/control.h"
 
 struct admin;
 

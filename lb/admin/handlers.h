@@ -1,0 +1,34 @@
+/*
+ * Purpose: the handlers that the rows of commands.c name.
+ * Thread:  control.
+ * Owns:    see request.h.
+ * Fails:   by answering with an error.
+ *
+ * Private to lb/admin.
+ */
+#pragma once
+
+#include "lb/admin/request.h"
+
+/* show.c */
+request_step_fn run_status;
+request_step_fn run_show_listeners;
+request_step_fn run_show_pools;
+request_step_fn run_show_config;
+request_step_fn run_show_counters;
+request_step_fn run_show_version;
+request_step_fn run_ready;
+request_step_fn run_help;
+
+/* servers.c */
+request_step_fn run_show_servers;
+
+/* sessions.c */
+request_step_fn run_show_sessions;
+request_step_fn run_kill_session;
+
+/* change.c */
+request_step_fn run_drain;
+request_step_fn run_enable;
+request_step_fn run_disable;
+request_step_fn run_weight;

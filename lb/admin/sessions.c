@@ -1,0 +1,198 @@
+/*
+ * Purpose: `show sessions` and `kill session`: questions to the workers.
+ * Thread:  control.
+ * Owns:    the question, from its start until it is done or the client is gone.
+ * Fails:   by answering with an error.
+ *
+ * The slices of an answer come from the workers; the next is asked for when the line of the one
+ * before is written.
+ */
+#include "lb/admin/handlers.h"
+#include "lb/admin/lookup.h"
+#include "lb/admin/reply.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct question {
+    struct request *request;
+    struct control_query *query;
+    uint64_t id; /* of the session to kill */
+};
+
+static void next(struct request *request)
+{
+    struct question *question = request->state;
+    control_query_next(question->query);
+}
+
+static void cancel(struct request *request)
+{
+    struct question *question = request->state;
+    control_query_cancel(&question->query);
+    free(question);
+}
+
+/* Holds the request until `done`, or refuses it. */
+static void ask(struct request *request, const struct session_filter *filter, bool kill,
+                struct control_query_callbacks callbacks)
+{
+    struct question *question = calloc(1, sizeof(*question));
+    if (question == NULL) {
+        request_reply(request, NULL);
+        return;
+    }
+    question->request = request;
+    question->id = filter->id;
+    callbacks.arg = question;
+    int rc = control_query_start(request->control, filter, kill, &callbacks, &question->query);
+    if (rc < 0) {
+        free(question);
+        request_refuse(request, "the workers cannot be asked: %s", uv_strerror(rc));
+        return;
+    }
+    request_hold(request, next, cancel, question);
+}
+
+/* ---- show sessions ---- */
+
+static json_t *session_row(const struct session_info *session)
+{
+    struct reply row = reply_object();
+    char client[ADDRESS_TEXT_MAX];
+    reply_add_number(&row, "id", session->id);
+    reply_add_text(&row, "listener", session->listener);
+    reply_add_text(&row, "client", inet_address_format(&session->client, client));
+    reply_add_text(&row, "pool", session->pool);
+    reply_add_text(&row, "server", session->server);
+    reply_add_text(&row, "state", session_state_name(session->state));
+    reply_add_text(&row, "engine", session->engine);
+    reply_add_number(&row, "age_ms", session->age_ms);
+    reply_add_number(&row, "idle_ms", session->idle_ms);
+    reply_add_number(&row, "bytes_in", session->bytes_in);
+    reply_add_number(&row, "bytes_out", session->bytes_out);
+    return reply_end(&row);
+}
+
+static void on_rows(void *arg, const struct session_info *rows, uint32_t count)
+{
+    struct question *question = arg;
+    struct reply array = reply_array();
+    for (uint32_t i = 0; i < count && reply_append(&array, session_row(&rows[i])); i++)
+        continue;
+    request_more(question->request, reply_end(&array));
+}
+
+static void on_rows_done(void *arg, uint32_t total)
+{
+    (void)total;
+    struct question *question = arg;
+    struct request *request = question->request;
+    free(question);
+    request_reply(request, json_array());
+}
+
+/* Copies a name that was found, so it fits. */
+static void copy_name(char out[CONFIG_NAME_MAX + 1], const char *name)
+{
+    size_t size = strlen(name) + 1;
+    BUG_ON(size > CONFIG_NAME_MAX + 1);
+    memcpy(out, name, size);
+}
+
+/* False: refused. */
+static bool filter_names(struct request *request, struct session_filter *filter)
+{
+    const char *listener = request_option(request, "listener");
+    const char *pool_name = request_option(request, "pool");
+    const char *server = request_option(request, "server");
+    struct pool *pool = NULL;
+    if (listener != NULL) {
+        if (lookup_listener(request, listener) == NULL)
+            return false;
+        copy_name(filter->listener, listener);
+    }
+    if (pool_name != NULL) {
+        if ((pool = lookup_pool(request, pool_name)) == NULL)
+            return false;
+        copy_name(filter->pool, pool_name);
+    }
+    if (server != NULL) {
+        if (lookup_server(request, pool, server) == NULL)
+            return false;
+        copy_name(filter->server, server);
+    }
+    return true;
+}
+
+/* "192.0.2.1:4711" and "[2001:db8::1]:4711"; without a port also "192.0.2.1" and "2001:db8::1". */
+static bool parse_client(const char *text, struct address *out, bool *has_port)
+{
+    char full[ADDRESS_TEXT_MAX];
+    const char *why;
+    *has_port = address_parse(out, text, &why) == 0;
+    if (!*has_port) {
+        bool bare_v6 = text[0] != '[' && strchr(text, ':') != NULL;
+        int length = snprintf(full, sizeof(full), bare_v6 ? "[%s]:0" : "%s:0", text);
+        if (length >= (int)sizeof(full) || address_parse(out, full, &why) < 0)
+            return false;
+    }
+    return address_is_inet(out);
+}
+
+/* False: refused. An address may be written in many ways; the workers know one. */
+static bool filter_client(struct request *request, struct session_filter *filter)
+{
+    const char *client = request_option(request, "client");
+    struct address address;
+    bool has_port;
+    if (client == NULL)
+        return true;
+    if (!parse_client(client, &address, &has_port)) {
+        request_refuse_usage(request, "\"%s\" is not a client's address", client);
+        return false;
+    }
+    inet_address_fold(&address.inet);
+    inet_address_format(&address.inet, filter->client);
+    if (!has_port)
+        *strrchr(filter->client, ':') = '\0';
+    return true;
+}
+
+void run_show_sessions(struct request *request)
+{
+    struct session_filter filter = {0};
+    if (filter_names(request, &filter) && filter_client(request, &filter))
+        ask(request, &filter, false,
+            (struct control_query_callbacks){.rows = on_rows, .done = on_rows_done});
+}
+
+/* ---- kill session ---- */
+
+static void on_killed(void *arg, uint32_t total)
+{
+    struct question *question = arg;
+    struct request *request = question->request;
+    uint64_t id = question->id;
+    free(question);
+    if (total == 0) {
+        request_refuse(request, "there is no session %" PRIu64, id);
+        return;
+    }
+    struct reply reply = reply_object();
+    reply_add_number(&reply, "killed", id);
+    request_reply(request, reply_end(&reply));
+}
+
+void run_kill_session(struct request *request)
+{
+    const char *text = request_argument(request, 0);
+    struct session_filter filter = {0};
+    if (!words_number(text, UINT64_MAX, &filter.id) || filter.id == 0) {
+        request_refuse_usage(request, "\"%s\" is not a session's number", text);
+        return;
+    }
+    ask(request, &filter, true, (struct control_query_callbacks){.done = on_killed});
+}

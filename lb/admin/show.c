@@ -1,0 +1,243 @@
+/*
+ * Purpose: the commands that look and answer at once.
+ * Thread:  control.
+ * Owns:    nothing beyond a call.
+ * Fails:   by answering with an error; request_reply(NULL) tells short memory.
+ */
+#include "lb/admin/commands.h"
+#include "lb/admin/handlers.h"
+#include "lb/admin/lookup.h"
+#include "lb/admin/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- status ---- */
+
+static json_t *descriptors_object(const struct control_status *status)
+{
+    struct reply object = reply_object();
+    reply_add_number(&object, "open", status->descriptors_open);
+    reply_add_number(&object, "limit", status->limits.descriptors);
+    reply_add_number(&object, "reserved", status->limits.reserved);
+    reply_add_number(&object, "sessions", status->limits.sessions);
+    reply_add_number(&object, "pipes", status->limits.pipes);
+    reply_add_flag(&object, "lowered", status->limits.lowered);
+    return reply_end(&object);
+}
+
+static json_t *log_object(const struct control_status *status)
+{
+    struct reply object = reply_object();
+    reply_add_number(&object, "written", status->log_written);
+    reply_add_number(&object, "dropped", status->log_dropped);
+    return reply_end(&object);
+}
+
+void run_status(struct request *request)
+{
+    struct reply object = reply_object();
+    struct control_status status;
+    control_status(request->control, &status);
+    reply_add_text(&object, "version", WEIR_VERSION);
+    reply_add_number(&object, "pid", (uint64_t)getpid());
+    reply_add_number(&object, "uptime_s", status.uptime_ms / 1000);
+    reply_add_text(&object, "state", control_state_name(status.state));
+    reply_add_number(&object, "workers", status.workers);
+    reply_add_number(&object, "sessions", status.sessions);
+    reply_add(&object, "descriptors", descriptors_object(&status));
+    reply_add(&object, "log", log_object(&status));
+    reply_add_number(&object, "control_turn_us", status.control_turn_us);
+    reply_add_number(&object, "worker_turn_us", status.worker_turn_us);
+    request_reply(request, reply_end(&object));
+}
+
+/* ---- ready ---- */
+
+static bool pool_ready(const struct pool *pool)
+{
+    const char *why_not;
+    for (size_t i = 0; i < pool->member_count; i++) {
+        if (pool_member_usable(&pool->member[i], &why_not))
+            return true;
+    }
+    return false;
+}
+
+/* The first pool with a listener that could not serve a client now; NULL: all can. */
+static const struct pool *find_unready(struct control *control)
+{
+    const struct listener *listeners;
+    size_t count = control_listeners(control, &listeners);
+    for (size_t i = 0; i < count; i++) {
+        const struct pool *pool = &control_pools(control)->pool[listeners[i].policy.pool];
+        if (!pool_ready(pool))
+            return pool;
+    }
+    return NULL;
+}
+
+void run_ready(struct request *request)
+{
+    const char *name = request_argument(request, 0);
+    const struct pool *pool = NULL;
+    if (name != NULL && (pool = lookup_pool(request, name)) == NULL)
+        return;
+    enum control_state state = control_state(request->control);
+    if (state != CONTROL_RUNNING) {
+        request_refuse(request, "weir is %s", control_state_name(state));
+        return;
+    }
+    if (pool == NULL)
+        pool = find_unready(request->control);
+    if (pool != NULL && !pool_ready(pool)) {
+        request_refuse(request, "pool \"%s\" has no usable server", pool->config->name);
+        return;
+    }
+    struct reply object = reply_object();
+    reply_add_flag(&object, "ready", true);
+    request_reply(request, reply_end(&object));
+}
+
+/* ---- listeners ---- */
+
+static json_t *listener_row(const struct listener *listener)
+{
+    const struct config_listener *config = listener->config;
+    struct reply row = reply_object();
+    bool limited = listener->limit != UINT32_MAX;
+    reply_add_text(&row, "name", config->name);
+    reply_add_text(&row, "address", config->bind.text);
+    reply_add_text(&row, "protocol", "tcp");
+    reply_add_text(&row, "pool", config->pool);
+    reply_add_number(&row, "sessions",
+                     atomic_load_explicit(&listener->sessions, memory_order_relaxed));
+    reply_add(&row, "max_connections", limited ? json_integer(listener->limit) : json_null());
+    return reply_end(&row);
+}
+
+void run_show_listeners(struct request *request)
+{
+    const struct listener *listeners;
+    size_t count = control_listeners(request->control, &listeners);
+    struct reply rows = reply_array();
+    for (size_t i = 0; i < count && reply_append(&rows, listener_row(&listeners[i])); i++)
+        continue;
+    request_reply(request, reply_end(&rows));
+}
+
+/* ---- pools ---- */
+
+struct pool_sum {
+    size_t usable, draining;
+    struct server_totals totals;
+};
+
+static void sum_member(const struct pool_member *member, struct pool_sum *sum)
+{
+    const char *why_not;
+    struct server_totals totals;
+    server_totals(member->server, &totals);
+    sum->usable += pool_member_usable(member, &why_not);
+    sum->draining += member->drain_started_ms > 0;
+    sum->totals.load += totals.load;
+    sum->totals.sessions += totals.sessions;
+    sum->totals.bytes_in += totals.bytes_in;
+    sum->totals.bytes_out += totals.bytes_out;
+    sum->totals.connect_failures += totals.connect_failures;
+    sum->totals.resets += totals.resets;
+}
+
+static json_t *pool_row(const struct pool *pool)
+{
+    struct reply row = reply_object();
+    struct pool_sum sum = {0};
+    for (size_t i = 0; i < pool->member_count; i++)
+        sum_member(&pool->member[i], &sum);
+    reply_add_text(&row, "name", pool->config->name);
+    reply_add_text(&row, "scheduler", pool->config->scheduler);
+    reply_add_number(&row, "servers", pool->member_count);
+    reply_add_number(&row, "usable", sum.usable);
+    reply_add_number(&row, "draining", sum.draining);
+    reply_add_number(&row, "sessions", sum.totals.load);
+    reply_add_number(&row, "sessions_total", sum.totals.sessions);
+    reply_add_number(&row, "bytes_in", sum.totals.bytes_in);
+    reply_add_number(&row, "bytes_out", sum.totals.bytes_out);
+    reply_add_number(&row, "connect_failures", sum.totals.connect_failures);
+    reply_add_number(&row, "resets", sum.totals.resets);
+    return reply_end(&row);
+}
+
+void run_show_pools(struct request *request)
+{
+    const struct pools *pools = control_pools(request->control);
+    struct reply rows = reply_array();
+    for (size_t i = 0; i < pools->count && reply_append(&rows, pool_row(&pools->pool[i])); i++)
+        continue;
+    request_reply(request, reply_end(&rows));
+}
+
+/* ---- counters, configuration, version, help ---- */
+
+void run_show_counters(struct request *request)
+{
+    struct reply counters = reply_object();
+    struct control_status status;
+    control_status(request->control, &status);
+    for (enum metric metric = 0; metric < METRIC_COUNT; metric++)
+        reply_add_number(&counters, metric_name(metric), status.counter[metric]);
+    request_reply(request, reply_end(&counters));
+}
+
+/* NULL without memory. */
+static char *config_text(const struct config *config)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *memory = open_memstream(&text, &size);
+    if (memory == NULL)
+        return NULL;
+    config_print(config, memory);
+    bool whole = ferror(memory) == 0;
+    if (fclose(memory) == 0 && whole)
+        return text;
+    free(text);
+    return NULL;
+}
+
+void run_show_config(struct request *request)
+{
+    char *text = config_text(control_config(request->control));
+    request_reply(request, text != NULL ? reply_text(text) : NULL);
+    free(text);
+}
+
+void run_show_version(struct request *request)
+{
+    struct reply object = reply_object();
+    reply_add_text(&object, "version", WEIR_VERSION);
+    reply_add_text(&object, "libuv", uv_version_string());
+    reply_add_text(&object, "jansson", jansson_version_str());
+    request_reply(request, reply_end(&object));
+}
+
+static json_t *help_row(const struct command *command)
+{
+    struct reply row = reply_object();
+    reply_add_text(&row, "command", command->words);
+    reply_add_text(&row, "arguments", command->arguments);
+    reply_add_text(&row, "access", command_access_name(command->access));
+    reply_add_text(&row, "help", command->help);
+    return reply_end(&row);
+}
+
+void run_help(struct request *request)
+{
+    size_t count;
+    const struct command *commands = commands_table(&count);
+    struct reply rows = reply_array();
+    for (size_t i = 0; i < count && reply_append(&rows, help_row(&commands[i])); i++)
+        continue;
+    request_reply(request, reply_end(&rows));
+}
