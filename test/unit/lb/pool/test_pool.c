@@ -152,6 +152,27 @@ static void a_verdict_clears_the_suspicion(void **state)
     assert_int_equal(atomic_load(&world.a->server->live.suspect), 0);
 }
 
+/* The view that workers have may still show it as usable. */
+static void refuses_before_the_next_view(void **state)
+{
+    (void)state;
+    struct server *server = world.a->server;
+    view_now();
+    assert_true(server_enter(server));
+    pool_member_set_admin(world.a, SERVER_DRAIN, 1000, NOW);
+    assert_false(server_enter(server));
+    assert_int_equal(atomic_load(&server->live.load), 1); /* the one that was there */
+    pool_member_set_admin(world.a, SERVER_ENABLED, 0, NOW);
+    assert_true(server_enter(server));
+    pool_member_set_weight(world.a, 0);
+    assert_false(server_enter(server));
+    pool_member_set_weight(world.a, 10);
+    down();
+    assert_false(server_enter(server));
+    server_leave(server);
+    server_leave(server);
+}
+
 static void explains_itself(void **state)
 {
     (void)state;
@@ -326,6 +347,7 @@ int main(void)
         TEST(unknown_counts_as_up_only_by_configuration),
         TEST(tells_when_a_new_view_is_due),
         TEST(a_verdict_clears_the_suspicion),
+        TEST(refuses_before_the_next_view),
         TEST(explains_itself),
         TEST(an_operator_drains),
         TEST(a_second_drain_moves_the_deadline),
