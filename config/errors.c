@@ -86,9 +86,18 @@ static size_t first_of_file(const struct config_errors *errors, size_t index)
     return first;
 }
 
-static bool same_error(const struct config_error *a, const struct config_error *b)
+static bool same_line(const struct config_error *a, const struct config_error *b)
 {
-    return a->line == b->line && strcmp(a->file, b->file) == 0 && strcmp(a->text, b->text) == 0;
+    return a->line == b->line && strcmp(a->file, b->file) == 0;
+}
+
+static bool is_told(const struct config_errors *errors, size_t kept,
+                    const struct config_error *error)
+{
+    for (; kept > 0 && same_line(&errors->error[kept - 1], error); kept--)
+        if (strcmp(errors->error[kept - 1].text, error->text) == 0)
+            return true;
+    return false;
 }
 
 /* A file that is included twice has its errors twice. */
@@ -96,7 +105,7 @@ static void drop_repeated(struct config_errors *errors)
 {
     size_t kept = 0;
     for (size_t i = 0; i < errors->count; i++) {
-        if (kept > 0 && same_error(&errors->error[kept - 1], &errors->error[i])) {
+        if (is_told(errors, kept, &errors->error[i])) {
             free(errors->error[i].file);
             free(errors->error[i].text);
         } else {

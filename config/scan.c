@@ -261,8 +261,12 @@ static void close_bracket(struct config_scan *scan, const struct cursor *cursor)
     }
     scan->open_count--;
     char opened = scan->open[scan->open_count].bracket;
-    if (bracket == closing_of(opened))
+    if (bracket == closing_of(opened)) {
+        if (scan->before == ',' && bracket != '}')
+            config_scan_error(scan, cursor->place, "the comma before this %c is one too much",
+                              bracket);
         return;
+    }
     config_scan_error(scan, cursor->place, "%c where the %c of line %d must be closed by %c",
                       bracket, opened, scan->open[scan->open_count].place.line, closing_of(opened));
     scan->stopped = true;

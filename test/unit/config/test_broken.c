@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "test/unit/config/names.h"
+#include "test/unit/config/support.h"
 
 #include <errno.h>
 #include <glob.h>

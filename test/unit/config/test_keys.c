@@ -1,0 +1,168 @@
+/* The key table: what its rows must keep to, since parser, encoder and printers trust them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/config/support.h"
+
+#include "config/keys.h"
+
+#include <ctype.h>
+
+static size_t size_of_field(const struct config_key *key)
+{
+    if (key->type == &config_type_string)
+        return sizeof(char *);
+    if (key->type == &config_type_switch)
+        return sizeof(bool);
+    if (key->type == &config_type_address)
+        return sizeof(struct config_address);
+    return sizeof(int64_t);
+}
+
+/* Sections that share one struct count as one. */
+static size_t struct_of(const struct config_key *key)
+{
+    bool weir = key->section == SECTION_ADMIN || key->section == SECTION_LOG;
+    return weir ? SECTION_WEIR : key->section;
+}
+
+static void no_two_keys_share_a_field(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_key_count; i++) {
+        for (size_t j = i + 1; j < config_key_count; j++) {
+            const struct config_key *a = &config_keys[i];
+            const struct config_key *b = &config_keys[j];
+            if (struct_of(a) == struct_of(b))
+                assert_true(a->offset + size_of_field(a) <= b->offset ||
+                            b->offset + size_of_field(b) <= a->offset);
+        }
+    }
+}
+
+/* Where `defaults` is one of the sections that may hold them. */
+static void names_are_unique_in_their_section(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        assert_ptr_equal(config_key_find(key->section, key->name), key);
+        if (key->inherits)
+            assert_ptr_equal(config_key_find(SECTION_DEFAULTS, key->name), key);
+        assert_null(config_section_find(key->section, key->name));
+    }
+}
+
+static void defaults_are_within_their_bounds(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        union {
+            struct config_weir weir;
+            struct config_pool pool;
+            struct config_server server;
+            struct config_health health;
+            struct config_listener listener;
+        } object = {0};
+        char phrase[128];
+        char scratch[CONFIG_KEY_SCRATCH];
+        struct text why;
+        text_init(&why, phrase, sizeof(phrase));
+        if (key->standard == NULL)
+            continue;
+        if (config_key_set(key, &object, key->standard, &why) != 0)
+            fail_msg("%s: \"%s\" %s", key->name, key->standard, phrase);
+        /* The text is one that can be read again, and means the same. */
+        char *text = strdup(config_key_text(key, &object, scratch));
+        assert_int_equal(config_key_set(key, &object, text, &why), 0);
+        assert_string_equal(config_key_text(key, &object, scratch), text);
+        free(text);
+        config_key_clear(key, &object);
+    }
+}
+
+/* `defaults` is copied by value, and only pools and listeners inherit. */
+static void inherited_keys_hold_no_memory(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        if (!key->inherits)
+            continue;
+        count++;
+        assert_true(key->section == SECTION_POOL || key->section == SECTION_LISTENER);
+        assert_true(key->type != &config_type_string && key->type != &config_type_address);
+        assert_non_null(key->standard);
+    }
+    assert_true(count > 0);
+}
+
+static void bounds_have_an_order(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const struct config_key *key = &config_keys[i];
+        assert_true(key->least <= key->most);
+        assert_true(key->type != &config_type_string || key->most > 0);
+        assert_true(key->type != &config_type_choice || key->choices != NULL);
+        assert_true(!key->zero || key->least > 0);
+    }
+}
+
+/* Help is sentences for people. */
+static void every_key_has_help(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const char *help = config_keys[i].help;
+        size_t length = strlen(help);
+        assert_true(length > 5);
+        assert_true(help[length - 1] == '.');
+        assert_true(isupper((unsigned char)help[0]) || help[0] == '"');
+    }
+}
+
+static void a_refused_value_leaves_the_field(void **state)
+{
+    (void)state;
+    struct config_weir weir = {.workers = 5};
+    const struct config_key *workers = config_key_find(SECTION_WEIR, "workers");
+    const struct config_key *user = config_key_find(SECTION_WEIR, "user");
+    char phrase[128];
+    struct text why;
+
+    text_init(&why, phrase, sizeof(phrase));
+    assert_true(config_key_set(workers, &weir, "1000", &why) < 0);
+    assert_string_equal(phrase, "must be 0 to 256");
+    assert_int_equal(weir.workers, 5);
+    text_init(&why, phrase, sizeof(phrase));
+    assert_true(config_key_set(workers, &weir, "7x", &why) < 0);
+    assert_string_equal(phrase, "must be a number");
+
+    text_init(&why, phrase, sizeof(phrase));
+    assert_int_equal(config_key_set(user, &weir, "weir", &why), 0);
+    assert_true(config_key_set(user, &weir, "no body", &why) < 0);
+    assert_string_equal(weir.user, "weir");
+    config_key_clear(user, &weir);
+    assert_null(weir.user);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_two_keys_share_a_field),
+        cmocka_unit_test(names_are_unique_in_their_section),
+        cmocka_unit_test(defaults_are_within_their_bounds),
+        cmocka_unit_test(inherited_keys_hold_no_memory),
+        cmocka_unit_test(bounds_have_an_order),
+        cmocka_unit_test(every_key_has_help),
+        cmocka_unit_test(a_refused_value_leaves_the_field),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
