@@ -160,7 +160,7 @@ static void tell_reopen_error(struct log_writer *w)
     w->reopen_error = 0;
 }
 
-/* One batch. False when no thread had a line. */
+/* One batch. False when there is nothing more to write. */
 static bool write_batch(struct log_writer *w)
 {
     tell_dropped(w);
@@ -171,7 +171,7 @@ static bool write_batch(struct log_writer *w)
     log_target_add(&w->target, taken);
     if (write_out(w) < 0)
         atomic_fetch_add(&log_tally.dropped, log_target_discard(&w->target));
-    return taken > 0;
+    return taken > 0 || w->reopen_error;
 }
 
 static void writer_free(struct log_writer *w)
