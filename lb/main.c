@@ -103,9 +103,12 @@ static struct config *load(struct helper *helper, const char *path)
 static int drop_privileges(const struct config *config, const struct privileges_user *user,
                            char *error)
 {
+    bool is_root = geteuid() == 0;
+
+    /* Without root there is nothing to keep; the sockets are bound by now. */
     if (config->weir.user[0] != '\0')
-        return privileges_drop(user, KEPT_CAPABILITIES, error, ERROR_MAX);
-    if (geteuid() == 0)
+        return privileges_drop(user, is_root ? KEPT_CAPABILITIES : 0, error, ERROR_MAX);
+    if (is_root)
         log_warn("weir runs as root: set user in the weir section");
     return 0;
 }
