@@ -46,8 +46,7 @@ static void watch(struct slot *slot)
                    poller_token(acceptor->kind, index, 0)) == 0)
         slot->watched = true;
     else
-        wheel_set(acceptor->options.wheel, &slot->resume,
-                  acceptor->options.wheel->now_ms + PAUSE_MS);
+        wheel_set(acceptor->options.wheel, &slot->resume, clock_now_ms() + PAUSE_MS);
 }
 
 static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
@@ -58,7 +57,7 @@ static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
 
 static void tell_pause(struct acceptor *acceptor, const struct slot *slot, const char *why)
 {
-    uint64_t now = acceptor->options.wheel->now_ms;
+    uint64_t now = clock_now_ms();
 
     if (acceptor->told_ms != 0 && now - acceptor->told_ms < TELL_EVERY_MS)
         return;
@@ -74,7 +73,7 @@ static void pause_slot(struct slot *slot, const char *why)
     if (slot->watched)
         poller_del(acceptor->options.poller, slot->fd);
     slot->watched = false;
-    wheel_set(acceptor->options.wheel, &slot->resume, acceptor->options.wheel->now_ms + PAUSE_MS);
+    wheel_set(acceptor->options.wheel, &slot->resume, clock_now_ms() + PAUSE_MS);
     metrics_add(acceptor->options.metrics, METRIC_ACCEPT_PAUSES, 1);
     tell_pause(acceptor, slot, why);
 }

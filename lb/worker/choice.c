@@ -119,7 +119,7 @@ static void set_view(struct worker *worker, struct view *view)
     bool first = worker->view == NULL;
     struct sched_cursor **cursor = new_cursors(worker, view);
 
-    worker_here(worker);
+    worker_begin_turn(worker);
     if (cursor == NULL) {
         log_error("a worker lacks the memory for a new view and keeps the old one",
                   LOG_U("worker", worker->options.index));

@@ -55,7 +55,7 @@ static void deliver_query(struct mail *mail, void *owner)
     struct worker_query *query = container_of(mail, struct worker_query, mail);
     uint64_t until = clock_now_us() + SLICE_US;
 
-    worker_here(worker);
+    worker_begin_turn(worker);
     query->count = query->kill ? tcp_kill(worker->tcp, &query->filter, SESSION_END_KILLED,
                                           &query->cursor, until)
                                : tcp_list(worker->tcp, &query->filter, &query->cursor, query->row,
@@ -112,6 +112,7 @@ static void deliver_drain(struct mail *mail, void *owner)
 {
     struct worker *worker = owner;
 
+    worker_begin_turn(worker);
     worker->draining = true;
     acceptor_stop(worker->acceptor);
     free(container_of(mail, struct order_mail, mail));
@@ -122,6 +123,7 @@ static void deliver_end(struct mail *mail, void *owner)
     struct worker *worker = owner;
     struct order_mail *order = container_of(mail, struct order_mail, mail);
 
+    worker_begin_turn(worker);
     worker->end_reason = order->reason;
     worker->end_cursor = 0;
     wheel_set(&worker->wheel, &worker->end_timer, worker->wheel.now_ms);
@@ -135,6 +137,7 @@ static void deliver_stop(struct mail *mail, void *owner)
     uint32_t cursor = 0;
 
     (void)mail;
+    worker_begin_turn(worker);
     acceptor_stop(worker->acceptor);
     while (cursor != UINT32_MAX)
         tcp_kill(worker->tcp, &all, SESSION_END_SHUTDOWN, &cursor, UINT64_MAX);

@@ -48,6 +48,10 @@ struct worker {
 /* BUG unless the caller is the worker's own thread. */
 void worker_here(const struct worker *worker);
 
+/* What the loop hands out begins with this: it reads the clock. Mail may come before the set's
+ * events. */
+void worker_begin_turn(struct worker *worker);
+
 /* ---- choice.c: struct tcp_env's questions ---- */
 struct server *worker_pick(void *owner, uint32_t pool, uint64_t key,
                            const struct sched_tried *tried);

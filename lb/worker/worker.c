@@ -39,13 +39,17 @@ static void ended(void *owner, const struct tcp_policy *policy)
 
 /* ---- a turn ---- */
 
-static void begin_turn(void *owner)
+void worker_begin_turn(struct worker *worker)
 {
-    struct worker *worker = owner;
-
+    worker_here(worker);
     if (worker->turn_us == 0)
         worker->turn_us = clock_now_us();
     tcp_set_now(worker->tcp, clock_now_ms());
+}
+
+static void on_wake(void *owner)
+{
+    worker_begin_turn(owner);
 }
 
 static void end_turn(struct worker *worker)
@@ -58,18 +62,13 @@ static void end_turn(struct worker *worker)
     worker->turn_us = 0;
 }
 
-static void on_alarm(uv_timer_t *timer)
-{
-    struct worker *worker = timer->data;
+static void on_alarm(uv_timer_t *timer);
 
-    /* It has done its part: the loop is awake, and the wheel moves in the check phase. */
-    worker->alarm_ms = WHEEL_NEVER;
-}
-
+/* Counts from libuv's own idea of now, which stands still during a turn. */
 static void set_alarm(struct worker *worker)
 {
     uint64_t next = wheel_next(&worker->wheel);
-    uint64_t now = worker->wheel.now_ms;
+    uint64_t now = uv_now(&worker->loop);
 
     if (next == worker->alarm_ms)
         return;
@@ -78,6 +77,16 @@ static void set_alarm(struct worker *worker)
         uv_timer_stop(&worker->alarm);
     else
         uv_timer_start(&worker->alarm, on_alarm, next > now ? next - now : 0, 0);
+}
+
+/* The loop is awake, and the wheel moves in the check phase; if this came too early, there is
+ * another. */
+static void on_alarm(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+
+    worker->alarm_ms = WHEEL_NEVER;
+    set_alarm(worker);
 }
 
 static void on_events(uv_poll_t *events, int status, int what)
@@ -98,7 +107,7 @@ static void on_check(uv_check_t *check)
 {
     struct worker *worker = check->data;
 
-    begin_turn(worker);
+    worker_begin_turn(worker);
     poller_run_tasks(&worker->poller);
     wheel_advance(&worker->wheel, clock_now_ms());
     tcp_reap(worker->tcp);
@@ -221,7 +230,7 @@ static void init_parts(struct worker *worker, const struct worker_options *optio
     wheel_timer_init(&worker->end_timer, worker_end_tick);
     pipe_pool_init(&worker->pipes, options->pipe_limit, MIN(PIPES_KEPT, options->pipe_limit));
     random_init(&worker->random, random_seed());
-    poller_on_wake(&worker->poller, begin_turn, worker);
+    poller_on_wake(&worker->poller, on_wake, worker);
 }
 
 int worker_start(struct worker **out, const struct worker_options *options, char *error,
