@@ -51,7 +51,7 @@ static size_t span(const struct cursor *cursor, const char *set)
 
 static void copy(struct config_scan *scan, struct cursor *cursor, size_t length)
 {
-    fwrite(cursor->at, 1, length, scan->out);
+    config_buffer_add(&scan->out, cursor->at, length);
     cursor->at += length;
 }
 
@@ -60,7 +60,7 @@ static void new_line(struct config_scan *scan, struct cursor *cursor)
     cursor->at++;
     cursor->place.line++;
     cursor->line_start = cursor->at;
-    fputc('\n', scan->out);
+    config_buffer_add(&scan->out, "\n", 1);
     config_scan_begin_line(scan, cursor->place);
 }
 
@@ -196,7 +196,9 @@ static void scan_integer(struct config_scan *scan, struct cursor *cursor, const 
     else if (base == 10 && digits[0] == '0' && strspn(digits, DIGITS) > 1)
         config_scan_error(scan, cursor->place,
                           "%s must not begin with 0: octal numbers stand in quotes", text);
-    fprintf(scan->out, "%s%s", text, strchr(text, 'L') == NULL ? "L" : "");
+    config_buffer_add(&scan->out, text, strlen(text));
+    if (strchr(text, 'L') == NULL)
+        config_buffer_add(&scan->out, "L", 1);
 }
 
 #define NUMBER_LENGTH_MAX 128
@@ -220,7 +222,7 @@ static void scan_number(struct config_scan *scan, struct cursor *cursor)
     if (base != 0 && !(base == 16 && sign > 0))
         scan_integer(scan, cursor, text, base);
     else if (is_fraction(text))
-        fputs(text, scan->out);
+        config_buffer_add(&scan->out, text, length);
     else {
         refuse_unquoted(scan, cursor, sign + span(&rest, NUMBER_CHARS "-:/%[]"));
         return;
@@ -327,7 +329,7 @@ static void scan_include(struct config_scan *scan, struct cursor *cursor)
     config_scan_include(scan, cursor->place, name);
     free(name);
     /* What follows on the line comes from this file again. */
-    fputc('\n', scan->out);
+    config_buffer_add(&scan->out, "\n", 1);
     config_scan_begin_line(scan, cursor->place);
 }
 

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "config/buffer.h"
 #include "config/source.h"
 
 /* Deeper than the configuration goes, and harmless to the recursion in libconfig. */
@@ -17,7 +18,7 @@
 struct config_scan {
     struct config_source *source;
     struct config_errors *errors;
-    FILE *out;
+    struct config_buffer out;
     bool failed;
     bool stopped; /* more would only be noise */
     bool no_memory;

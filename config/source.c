@@ -217,7 +217,7 @@ void config_scan_include(struct config_scan *scan, struct config_source_line pla
     if (!add_file(scan, path))
         return;
     scan->chain[++scan->depth] = scan->source->file_count - 1;
-    fputc('\n', scan->out);
+    config_buffer_add(&scan->out, "\n", 1);
     scan_path(scan, &place, path);
     scan->depth--;
 }
@@ -230,9 +230,10 @@ static int scan_all(struct config_scan *scan, const char *path)
         return -ENOMEM;
     scan_path(scan, NULL, path);
     config_scan_end(scan);
-    /* So that a comment or an error on the last line has an end. */
-    fputc('\n', scan->out);
-    if (scan->no_memory)
+    /* A line break, so that an error on the last line has its end, and the NUL that closes the
+     * text. */
+    config_buffer_add(&scan->out, "\n", 2);
+    if (scan->no_memory || scan->out.failed)
         return -ENOMEM;
     return scan->failed ? -EINVAL : 0;
 }
@@ -240,14 +241,9 @@ static int scan_all(struct config_scan *scan, const char *path)
 int config_source_read(struct config_source *source, const char *path, struct config_errors *errors)
 {
     *source = (struct config_source){0};
-    FILE *out = open_memstream(&source->text, &source->size);
-    if (out == NULL)
-        return -ENOMEM;
-    struct config_scan scan = {.source = source, .errors = errors, .out = out};
+    struct config_scan scan = {.source = source, .errors = errors};
     int rc = scan_all(&scan, path);
-    bool torn = ferror(out) != 0;
-    if (fclose(out) != 0 || torn)
-        return -ENOMEM;
+    source->text = scan.out.data;
     return rc;
 }
 

@@ -27,7 +27,6 @@ struct config_source_line {
 
 struct config_source {
     char *text;
-    size_t size;
     struct config_source_line *lines; /* one for each line of the text */
     size_t line_count;
     char **files; /* names for people, in the order of reading */

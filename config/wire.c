@@ -9,6 +9,7 @@
  * element with its line. So there is one reader of values, with its bounds, for file and image
  * alike.
  */
+#include "config/buffer.h"
 #include "config/loader.h"
 
 #include <errno.h>
@@ -20,14 +21,16 @@
 #define MODEL_MARK "weir configuration 1"
 #define ERRORS_MARK "weir errors 1"
 
-static void put(FILE *to, const char *text)
+static void put(struct config_buffer *to, const char *text)
 {
-    fwrite(text, 1, strlen(text) + 1, to);
+    config_buffer_add(to, text, strlen(text) + 1);
 }
 
-static void put_number(FILE *to, size_t number)
+static void put_number(struct config_buffer *to, size_t number)
 {
-    fprintf(to, "%zu%c", number, '\0');
+    char text[32];
+    snprintf(text, sizeof(text), "%zu", number);
+    put(to, text);
 }
 
 struct cursor {
@@ -77,9 +80,10 @@ static int take_copy(struct cursor *cursor, char **out)
 
 /* ---- Encoding ---- */
 
-static void encode_section(enum config_section_id id, const void *object, FILE *to);
+static void encode_section(enum config_section_id id, const void *object, struct config_buffer *to);
 
-static void encode_list(const struct config_section *list, const void *parent, FILE *to)
+static void encode_list(const struct config_section *list, const void *parent,
+                        struct config_buffer *to)
 {
     size_t count = config_list_count(list, parent);
     const char *element = config_list_array(list, parent);
@@ -90,7 +94,7 @@ static void encode_list(const struct config_section *list, const void *parent, F
     }
 }
 
-static void encode_section(enum config_section_id id, const void *object, FILE *to)
+static void encode_section(enum config_section_id id, const void *object, struct config_buffer *to)
 {
     char scratch[CONFIG_KEY_SCRATCH];
     for (size_t i = 0; i < config_key_count; i++)
@@ -107,32 +111,25 @@ static void encode_section(enum config_section_id id, const void *object, FILE *
     }
 }
 
-/* Closes the stream; what it gathered is the image. */
-static int finish(FILE *stream, char *const *data, const size_t *data_size, uint8_t **out,
-                  size_t *out_size)
+/* Hands what was gathered over to the caller. */
+static int finish(struct config_buffer *image, uint8_t **out, size_t *out_size)
 {
-    bool torn = ferror(stream) != 0;
-    torn = fclose(stream) != 0 || torn;
-    if (torn) {
-        free(*data);
+    if (image->failed) {
+        free(image->data);
         return -ENOMEM;
     }
-    *out = (uint8_t *)*data;
-    *out_size = *data_size;
+    *out = (uint8_t *)image->data;
+    *out_size = image->size;
     return 0;
 }
 
 int config_encode(const struct config *config, uint8_t **out, size_t *out_size)
 {
-    char *data = NULL;
-    size_t size = 0;
-    FILE *stream = open_memstream(&data, &size);
-    if (stream == NULL)
-        return -ENOMEM;
-    put(stream, MODEL_MARK);
-    put(stream, config->path);
-    encode_section(SECTION_ROOT, config, stream);
-    return finish(stream, &data, &size, out, out_size);
+    struct config_buffer image = {0};
+    put(&image, MODEL_MARK);
+    put(&image, config->path);
+    encode_section(SECTION_ROOT, config, &image);
+    return finish(&image, out, out_size);
 }
 
 /* ---- Decoding ---- */
@@ -220,19 +217,15 @@ int config_decode(const uint8_t *image, size_t size, struct config **out)
 
 int config_errors_encode(const struct config_errors *errors, uint8_t **out, size_t *out_size)
 {
-    char *data = NULL;
-    size_t size = 0;
-    FILE *stream = open_memstream(&data, &size);
-    if (stream == NULL)
-        return -ENOMEM;
-    put(stream, ERRORS_MARK);
-    put_number(stream, errors->count);
+    struct config_buffer image = {0};
+    put(&image, ERRORS_MARK);
+    put_number(&image, errors->count);
     for (size_t i = 0; i < errors->count; i++) {
-        put(stream, errors->error[i].file);
-        put_number(stream, (size_t)errors->error[i].line);
-        put(stream, errors->error[i].text);
+        put(&image, errors->error[i].file);
+        put_number(&image, (size_t)errors->error[i].line);
+        put(&image, errors->error[i].text);
     }
-    return finish(stream, &data, &size, out, out_size);
+    return finish(&image, out, out_size);
 }
 
 int config_errors_decode(const uint8_t *image, size_t size, struct config_errors *errors)

@@ -1,0 +1,22 @@
+/*
+ * Purpose: bytes that grow at their end, for texts and images of unknown length.
+ * Thread:  the owner's.
+ * Owns:    `data`, which whoever made the buffer frees or hands on.
+ * Fails:   `failed` stays set once memory ran out, so that one look at the end is enough. (A memory
+ *          stream of stdio does not tell: a write that cannot grow it sets no error.)
+ *
+ * Private to config/. All zero is an empty buffer.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct config_buffer {
+    char *data;
+    size_t size;
+    size_t room;
+    bool failed;
+};
+
+void config_buffer_add(struct config_buffer *buffer, const char *bytes, size_t size);
