@@ -147,6 +147,8 @@ static void direction_finished(struct session *session, unsigned from)
     }
     /* ENOTCONN: the other side is gone, which its own event tells. */
     (void)shutdown(session->side[!from].fd, SHUT_WR);
+    /* The silence that half_close_timeout bounds begins with the FIN. */
+    session->activity_ms = session->tcp->now_ms;
     session_set_state(session, SESSION_HALF_CLOSED);
 }
 

@@ -39,7 +39,7 @@ struct session {
     uint64_t id;
     uint64_t accepted_us;
     uint64_t started_us;  /* the present connect */
-    uint64_t activity_ms; /* the last byte */
+    uint64_t activity_ms; /* the last byte or FIN */
     uint64_t deadline_ms; /* of QUEUED and RESETTING */
     uint64_t lost;        /* bytes taken from one side that the other did not get */
     union inet_address client;
