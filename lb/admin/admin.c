@@ -7,6 +7,7 @@
  */
 #include "lb/admin/admin.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "lb/admin/client.h"
 #include "lb/admin/socket.h"
@@ -54,7 +55,7 @@ static bool make_room(struct admin *admin)
     if (list_empty(&admin->clients))
         return false;
     struct client *silent = client_of(admin->clients.next);
-    if (uv_now(admin->server.loop) - client_active_at(silent) < SILENT_MS)
+    if (clock_now_ms() - client_active_at(silent) < SILENT_MS)
         return false;
     client_close(silent);
     return true;

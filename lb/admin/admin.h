@@ -22,7 +22,7 @@ struct admin;
 must_check int admin_open(struct admin **out, struct control *control, uid_t uid, gid_t gid,
                           char *error, size_t error_size);
 
-/* Accepts clients on control's loop. */
+/* Accepts clients on control's loop. The process must ignore SIGPIPE: clients leave. */
 must_check int admin_start(struct admin *admin, char *error, size_t error_size);
 
 /* Closes all and unlinks the socket; the memory goes when the loop has run the close callbacks. */

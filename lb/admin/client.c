@@ -6,6 +6,7 @@
  */
 #include "lb/admin/client.h"
 
+#include "common/clock.h"
 #include "lb/admin/reply.h"
 #include "lb/admin/request.h"
 
@@ -43,7 +44,7 @@ uint64_t client_active_at(const struct client *client)
 
 static void touch(struct client *client)
 {
-    client->active_ms = uv_now(client->pipe.loop);
+    client->active_ms = clock_now_ms();
     list_del(&client->node);
     list_add_tail(client->env.clients, &client->node);
 }
@@ -159,6 +160,13 @@ static void answer(struct client *client, size_t length)
     request_run(&client->request, client->buffer, length);
 }
 
+static void wait_for_more(struct client *client)
+{
+    int rc = uv_read_start((uv_stream_t *)&client->pipe, on_room, on_read);
+    if (rc < 0 && rc != UV_EALREADY) /* a part of a line came: it goes on reading */
+        client_close(client);
+}
+
 /* Nothing is under way: answers the next whole line, or waits for one. */
 static void serve(struct client *client)
 {
@@ -167,8 +175,8 @@ static void serve(struct client *client)
         answer(client, (size_t)(newline - client->buffer));
     else if (client->filled == CLIENT_LINE_MAX)
         refuse(client, "the request is longer than 4095 bytes");
-    else if (uv_read_start((uv_stream_t *)&client->pipe, on_room, on_read) < 0)
-        client_close(client);
+    else
+        wait_for_more(client);
 }
 
 /* ---- the beginning ---- */

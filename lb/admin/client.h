@@ -42,5 +42,5 @@ void client_close(struct client *client);
 
 struct client *client_of(struct list *node);
 
-/* When a byte last went either way, in the loop's milliseconds. */
+/* When a byte last went either way, in milliseconds of clock_now_ms. */
 uint64_t client_active_at(const struct client *client);

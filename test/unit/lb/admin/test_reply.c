@@ -45,7 +45,7 @@ static void tells_errors(void **state)
 {
     (void)state;
     assert_line(reply_error_line("a \"b\"\n\x1b[2J"),
-                "{\"ok\":false,\"error\":\"a \\\"b\\\"\\n\\u001b[2J\"}");
+                "{\"ok\":false,\"error\":\"a \\\"b\\\"\\n\\u001B[2J\"}");
 }
 
 static void repairs_what_is_not_utf8(void **state)

@@ -1,0 +1,270 @@
+/*
+ * Purpose: a control without workers, signals and probes: real pools and a real loop, and sessions
+ *          that are made up. Whoever links it needs no other control.
+ * Thread:  the test's.
+ * Owns:    see fake_open and fake_close.
+ * Fails:   as a cmocka assertion.
+ *
+ * Include after <cmocka.h>. The clock is the test's as well: fake_now_ms.
+ */
+#pragma once
+
+#include "common/clock.h"
+#include "common/loop.h"
+#include "lb/control/control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t fake_now_ms = 1000000;
+
+uint64_t clock_now_ms(void)
+{
+    return fake_now_ms;
+}
+
+uint64_t clock_now_us(void)
+{
+    return fake_now_ms * 1000;
+}
+
+uint64_t clock_wall_us(void)
+{
+    return fake_now_ms * 1000;
+}
+
+char *clock_format(uint64_t wall_us, char text[CLOCK_TEXT_MAX])
+{
+    snprintf(text, CLOCK_TEXT_MAX, "1970-01-01T%012uZ", (unsigned)wall_us);
+    return text;
+}
+
+#define FAKE_SERVERS_MAX 300
+
+struct control {
+    uv_loop_t loop;
+    struct config config;
+    struct config_pool pool[2];
+    struct config_server server[2][FAKE_SERVERS_MAX];
+    char name[FAKE_SERVERS_MAX][24];
+    struct config_listener listen;
+    struct listener listener;
+    struct pools *pools;
+    enum control_state state;
+    char who[64]; /* of the last change */
+    uint64_t session_count;
+    struct control_query *query;
+    struct session_filter asked; /* of the last query */
+    bool kill;
+    unsigned slices, cancels;
+};
+
+/* ---- making and freeing ---- */
+
+static inline void fake_pool(struct control *control, size_t index, const char *name,
+                             size_t servers)
+{
+    struct config_pool *pool = &control->pool[index];
+    *pool = (struct config_pool){.name = (char *)name,
+                                 .scheduler = (char *)"round-robin",
+                                 .drain_deadline = 300000,
+                                 .servers = control->server[index],
+                                 .server_count = servers};
+    for (size_t i = 0; i < servers; i++) {
+        const char *why;
+        struct config_server *server = &pool->servers[i];
+        snprintf(control->name[i], sizeof(control->name[i]), "s%zu", i);
+        *server = (struct config_server){.name = control->name[i], .weight = 100};
+        assert_int_equal(address_parse(&server->address.address, "192.0.2.1:80", &why), 0);
+    }
+}
+
+/* Pools "web" of two servers and "big" of 300, named s0, s1 and so on; a listener that feeds web.
+ */
+static inline struct control *fake_open(const char *socket_path)
+{
+    struct control *control = calloc(1, sizeof(*control));
+    assert_non_null(control);
+    assert_int_equal(uv_loop_init(&control->loop), 0);
+    fake_pool(control, 0, "web", 2);
+    fake_pool(control, 1, "big", FAKE_SERVERS_MAX);
+    control->listen = (struct config_listener){.name = (char *)"front", .pool = (char *)"web"};
+    control->listen.bind.text = (char *)"192.0.2.9:80";
+    control->listener = (struct listener){.config = &control->listen, .limit = UINT32_MAX};
+    control->config = (struct config){
+        .weir = {.admin_socket = (char *)socket_path,
+                 .admin_mode = 0600,
+                 .user = (char *)"",
+                 .group = (char *)"",
+                 .log_target = (char *)"stderr"},
+        .pools = control->pool,
+        .pool_count = 2,
+        .listeners = &control->listen,
+        .listener_count = 1,
+    };
+    control->state = CONTROL_RUNNING;
+    assert_int_equal(pools_new(&control->pools, &control->config, 1), 0);
+    return control;
+}
+
+static inline void fake_close(struct control *control)
+{
+    assert_null(control->query);
+    loop_close(&control->loop);
+    pools_free(&control->pools);
+    free(control);
+}
+
+/* ---- what control.h promises ---- */
+
+const char *control_state_name(enum control_state state)
+{
+    static const char *const names[] = {"starting", "running", "draining"};
+    return names[state];
+}
+
+uv_loop_t *control_loop(struct control *control)
+{
+    return &control->loop;
+}
+
+const struct config *control_config(const struct control *control)
+{
+    return &control->config;
+}
+
+struct pools *control_pools(struct control *control)
+{
+    return control->pools;
+}
+
+size_t control_listeners(const struct control *control, const struct listener **out)
+{
+    *out = &control->listener;
+    return 1;
+}
+
+enum control_state control_state(const struct control *control)
+{
+    return control->state;
+}
+
+void control_status(struct control *control, struct control_status *out)
+{
+    *out = (struct control_status){
+        .state = control->state,
+        .uptime_ms = 61999,
+        .workers = 1,
+        .sessions = control->session_count,
+        .descriptors_open = 17,
+        .limits = {.descriptors = 1024, .reserved = 100, .sessions = 400, .pipes = 20},
+    };
+    for (uint64_t i = 0; i < METRIC_COUNT; i++)
+        out->counter[i] = i;
+}
+
+static inline void fake_by(struct control *control, const char *who)
+{
+    snprintf(control->who, sizeof(control->who), "%s", who);
+}
+
+void control_set_admin(struct control *control, struct pool_member *member, enum server_admin admin,
+                       uint64_t deadline_ms, const char *who)
+{
+    fake_by(control, who);
+    pool_member_set_admin(member, admin, deadline_ms, clock_now_ms());
+}
+
+void control_set_weight(struct control *control, struct pool_member *member, uint32_t weight,
+                        const char *who)
+{
+    fake_by(control, who);
+    pool_member_set_weight(member, weight);
+}
+
+/* ---- sessions ---- */
+
+struct control_query {
+    struct control *control;
+    struct control_query_callbacks callbacks;
+    bool out; /* with the workers: fake_step has it come back */
+    uint64_t at;
+};
+
+int control_query_start(struct control *control, const struct session_filter *filter, bool kill,
+                        const struct control_query_callbacks *callbacks, struct control_query **out)
+{
+    if (control->session_count == UINT64_MAX)
+        return -ENOMEM;
+    assert_null(control->query);
+    control->asked = *filter;
+    control->kill = kill;
+    control->query = calloc(1, sizeof(*control->query));
+    *control->query =
+        (struct control_query){.control = control, .callbacks = *callbacks, .out = true};
+    *out = control->query;
+    return 0;
+}
+
+void control_query_next(struct control_query *query)
+{
+    assert_false(query->out);
+    query->out = true;
+}
+
+void control_query_cancel(struct control_query **query)
+{
+    (*query)->control->cancels++;
+    (*query)->control->query = NULL;
+    free(*query);
+    *query = NULL;
+}
+
+static inline struct session_info fake_session(uint64_t id)
+{
+    struct session_info session = {.id = id,
+                                   .listener = "front",
+                                   .pool = "web",
+                                   .server = "s1",
+                                   .state = SESSION_RELAYING,
+                                   .engine = "copy",
+                                   .age_ms = 1500,
+                                   .idle_ms = 3,
+                                   .bytes_in = 70,
+                                   .bytes_out = 9000};
+    session.client.v4 = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(4711), .sin_addr.s_addr = htonl(0xc0000201)};
+    return session;
+}
+
+static inline void fake_finish(struct control_query *query, uint32_t total)
+{
+    struct control_query_callbacks callbacks = query->callbacks;
+    query->control->query = NULL;
+    free(query);
+    callbacks.done(callbacks.arg, total);
+}
+
+/* What the workers owe comes back: one slice, or the end. */
+static inline void fake_step(struct control *control)
+{
+    struct session_info row[WORKER_QUERY_ROWS];
+    struct control_query *query = control->query;
+    uint32_t count = 0;
+    if (query == NULL || !query->out)
+        return;
+    if (control->kill) {
+        fake_finish(query, control->asked.id <= control->session_count);
+        return;
+    }
+    while (count < WORKER_QUERY_ROWS && query->at < control->session_count)
+        row[count++] = fake_session(++query->at);
+    if (count == 0) {
+        fake_finish(query, (uint32_t)query->at);
+        return;
+    }
+    query->out = false;
+    control->slices++;
+    query->callbacks.rows(query->callbacks.arg, row, count);
+}
