@@ -51,7 +51,7 @@ struct pump_io {
                         mark) */
     int error;
     uint32_t lost;
-    bool emptied; /* the source said EAGAIN */
+    bool emptied; /* nothing is left in the source, not even behind an urgent mark */
 };
 
 struct engine_tools {

@@ -162,7 +162,11 @@ static void pumped(struct session *session, unsigned from, enum pump_result resu
         source->urgent = false;
     switch (result) {
     case PUMP_WANT_READ:
-        source->readable = false;
+        /* A splice takes an urgent mark for the end of what is there: copy looks again. */
+        if (source->urgent)
+            poller_queue(session->tcp->env.poller, &session->task);
+        else
+            source->readable = false;
         break;
     case PUMP_WANT_WRITE:
         session->side[!from].writable = false;

@@ -58,10 +58,8 @@ static enum pump_result nothing_read(struct direction *direction, struct pump_io
         direction->eof = true;
         return PUMP_EOF;
     }
-    if (errno == EAGAIN) {
-        io->emptied = true;
+    if (errno == EAGAIN)
         return PUMP_WANT_READ;
-    }
     if (errno == EINVAL)
         return PUMP_UNABLE;
     io->error = errno;
