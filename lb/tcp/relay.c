@@ -111,22 +111,23 @@ static bool untouched(const struct session *session)
 static void side_failed(struct session *session, unsigned side, int error)
 {
     struct tcp *tcp = session->tcp;
-    bool other_failed = session->side[!side].error != 0;
+    bool by_server = side == SERVER && !socket_error_is_ours(error);
 
     if (session->side[side].error != 0)
         return;
     session->side[side].error = error;
-    if (side == SERVER && session->state == SESSION_RELAYING && untouched(session)) {
-        session_retry(session, error);
-        return;
-    }
-    if (side == SERVER && session->direction[SERVER].bytes == 0)
-        tcp->env.suspect(tcp->env.owner, session->server);
-    relay_discard(session, !side);
-    if (other_failed) {
+    if (session->state == SESSION_RESETTING) {
+        /* Nobody is left to deliver to; the side that failed first stays the reason. */
         session_end(session, reason_of(session->failed, session->side[session->failed].error));
         return;
     }
+    if (by_server && session->state == SESSION_RELAYING && untouched(session)) {
+        session_retry(session, error);
+        return;
+    }
+    if (by_server && session->direction[SERVER].bytes == 0)
+        tcp->env.suspect(tcp->env.owner, session->server);
+    relay_discard(session, !side);
     session->failed = (uint8_t)side;
     session->side[side].readable = true;
     session->side[side].hup = true;
