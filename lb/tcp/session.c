@@ -307,10 +307,12 @@ static void connect_event(struct session *session, uint32_t events)
     }
     if (getsockopt(session->side[SERVER].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
         error = errno;
-    if (socket_error_is_ours(error))
+    if (error == 0)
+        connected(session); /* a Unix server that has closed by now, perhaps after an answer */
+    else if (socket_error_is_ours(error))
         session_end(session, SESSION_END_NO_RESOURCES);
     else
-        session_retry(session, error != 0 ? error : ECONNREFUSED);
+        session_retry(session, error);
 }
 
 /* ---- events and time ---- */
