@@ -163,6 +163,7 @@ void session_detach(struct session *session)
     leave_server(session);
     session->state = SESSION_ENDED;
     list_add_tail(&tcp->ended, &session->link);
+    tcp->live--;
     tcp->env.ended(tcp->env.owner, session->policy);
 }
 
@@ -418,10 +419,13 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
 struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, int fd,
                             const union inet_address *client)
 {
-    struct session *session = slab_take(&tcp->sessions);
+    struct session *session = NULL;
 
+    if (tcp->live < tcp->env.session_limit)
+        session = slab_take(&tcp->sessions);
     if (session == NULL)
         return NULL;
+    tcp->live++;
     session->state = SESSION_PICKING;
     session->tcp = tcp;
     session->policy = policy;
@@ -506,7 +510,8 @@ int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)
         goto fail;
     for (uint32_t i = 0; i < env->pool_count; i++)
         list_init(&tcp->queue[i]);
-    slab_init(&tcp->sessions, sizeof(struct session), env->session_limit);
+    /* The limit is one of live sessions: those that ended this turn must not keep a client out. */
+    slab_init(&tcp->sessions, sizeof(struct session), UINT32_MAX);
     tcp->kind[CLIENT] = poller_kind(env->poller, on_client, tcp);
     tcp->kind[SERVER] = poller_kind(env->poller, on_server, tcp);
     *out = tcp;
@@ -547,5 +552,5 @@ void tcp_reap(struct tcp *tcp)
 
 uint32_t tcp_sessions(const struct tcp *tcp)
 {
-    return tcp->sessions.used;
+    return tcp->live;
 }

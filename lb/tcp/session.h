@@ -54,6 +54,7 @@ struct tcp {
     struct tcp_env env;
     struct engine_tools tools;
     struct slab sessions;
+    uint32_t live; /* of them: the others wait for tcp_reap */
     struct list ended;
     struct list *queue; /* one per pool, of QUEUED sessions */
     unsigned kind[2];   /* of poller tokens, by side */
