@@ -452,6 +452,20 @@ int session_watch(struct session *session, unsigned side)
                       poller_token(tcp->kind[side], session->node.index, session->node.generation));
 }
 
+/* Those who wait already come first, also for a slot that became free on another worker. */
+static void begin(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    uint32_t pool = session->policy->pool;
+
+    if (list_empty(&tcp->queue[pool])) {
+        session_pick(session);
+        return;
+    }
+    enqueue(session);
+    tcp_wake_queued(tcp, pool);
+}
+
 void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
                 const union inet_address *client)
 {
@@ -468,7 +482,7 @@ void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
         session_end(session, SESSION_END_NO_RESOURCES);
         return;
     }
-    session_pick(session);
+    begin(session);
 }
 
 void tcp_wake_queued(struct tcp *tcp, uint32_t pool)
