@@ -102,7 +102,7 @@ must_check int socket_connect(const struct address *to, const struct tcp_policy 
                               int *out_fd);
 /* True for errors that are this machine's own fault and not the server's. */
 bool socket_error_is_ours(int error);
-/* Bytes the peer has not acknowledged; 0 when the socket cannot tell. */
+/* Bytes that a reset would discard: those the peer's kernel has not acknowledged. */
 uint32_t socket_unsent(int fd);
 void socket_close(int fd, bool reset);
 
