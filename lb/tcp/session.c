@@ -186,14 +186,20 @@ void session_end(struct session *session, enum session_end_reason reason)
 
 /* ---- a server for the session ---- */
 
+/* The end of a session that found no server: by its last try, if there was one. */
+static void give_up(struct session *session)
+{
+    session_end(session, session->tries > 0 ? (enum session_end_reason)session->reason
+                                            : SESSION_END_NO_SERVER);
+}
+
 static void enqueue(struct session *session)
 {
     struct tcp *tcp = session->tcp;
     const struct pool_policy *policy = pool_policy(session);
 
     if (policy->when_empty == CONFIG_EMPTY_RESET) {
-        session_end(session,
-                    session->tries > 0 ? SESSION_END_CONNECT_FAILED : SESSION_END_NO_SERVER);
+        give_up(session);
         return;
     }
     if (session->deadline_ms == 0) {
@@ -243,10 +249,10 @@ static bool may_try_again(struct session *session, int error)
     metrics_add(tcp->env.metrics, METRIC_CONNECT_FAILURES, 1);
     tcp->env.suspect(tcp->env.owner, session->server);
     sched_tried_add(&session->tried, session->server->id);
+    session->reason = error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED;
     if (session->tries <= pool_policy(session)->retries)
         return true;
-    session_end(session,
-                error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED);
+    session_end(session, (enum session_end_reason)session->reason);
     return false;
 }
 
@@ -389,8 +395,7 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
     switch ((enum session_state)session->state) {
     case SESSION_QUEUED:
         if (now_ms >= session->deadline_ms) {
-            session_end(session,
-                        session->tries > 0 ? SESSION_END_CONNECT_FAILED : SESSION_END_NO_SERVER);
+            give_up(session);
             break;
         }
         session_set_state(session, SESSION_QUEUED);

@@ -27,7 +27,7 @@ struct session {
     struct slab_node node; /* first */
     uint8_t state;         /* enum session_state; written by session_set_state alone */
     uint8_t failed;        /* the side that was reset, while RESETTING */
-    uint8_t reason;        /* enum session_end_reason, once ended */
+    uint8_t reason; /* enum session_end_reason: of the last failed try; once ended, its own */
     uint8_t tries;
     uint32_t connect_us;
     struct list link; /* on the pool's queue, or among the ended */
