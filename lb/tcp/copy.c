@@ -9,11 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-static void check(const struct direction *direction)
-{
-    BUG_ON((direction->pending == 0) != (direction->buffer == NULL));
-}
-
 static uint32_t copy_release(struct direction *direction, struct engine_tools *tools)
 {
     uint32_t pending = direction->pending;
@@ -41,13 +36,16 @@ static bool keep(struct direction *direction, const uint8_t *bytes, size_t count
 static ssize_t deliver(struct direction *direction, struct pump_io *io, const uint8_t *bytes,
                        size_t count)
 {
-    ssize_t sent = send(io->to, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent;
 
+    do {
+        sent = send(io->to, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
     if (sent >= 0) {
         direction->bytes += (uint64_t)sent;
         return sent;
     }
-    if (errno == EAGAIN || errno == EINTR)
+    if (errno == EAGAIN)
         return 0;
     io->error = errno;
     return -1;
@@ -87,7 +85,7 @@ static enum pump_result copy_pump(struct direction *direction, struct pump_io *i
 {
     uint32_t moved = 0;
 
-    check(direction);
+    direction_check(direction);
     if (direction->pending > 0) {
         enum pump_result result = flush(direction, io, tools);
         if (result != PUMP_AGAIN)
@@ -119,11 +117,10 @@ static enum pump_result copy_pump(struct direction *direction, struct pump_io *i
     return PUMP_AGAIN;
 }
 
-static int copy_drain(struct direction *direction, uint8_t *out, struct engine_tools *tools)
+static void copy_drain(struct direction *direction, uint8_t *out, struct engine_tools *tools)
 {
     memcpy(out, direction->buffer + direction->start, direction->pending);
     copy_release(direction, tools);
-    return 0;
 }
 
 int engine_refill(struct direction *direction, const uint8_t *bytes, uint32_t count)

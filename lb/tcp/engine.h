@@ -1,12 +1,16 @@
 /*
  * Purpose: the relay engines: how bytes get from one socket to another. No loop, no session, no
- * policy. Thread:  the worker's. Owns:    a direction owns what it holds (a buffer or a pipe) while
- * bytes are in flight, and nothing else. Fails:   a pump says which side failed and with which
- * errno; it never closes and never waits.
+ *          policy.
+ * Thread:  the worker's.
+ * Owns:    a direction owns what it holds (a buffer or a pipe) while bytes are in flight, and
+ *          nothing else.
+ * Fails:   a pump says which side failed and with which errno; it never closes and never waits.
  *
- * Private to lb/tcp. An engine is one row of the table and one file. Invariants, checked at each
- * entry: pending == 0  ⇒ the direction holds neither buffer nor pipe pending  > 0  ⇒ exactly the
- * one that its engine uses bytes counts what the destination's socket took
+ * Private to lb/tcp. An engine is one struct engine and one file. Invariants of a direction:
+ *
+ *      pending == 0    it holds neither buffer nor pipe (checked at the entry of each pump)
+ *      pending  > 0    it holds the one that its engine uses
+ *      bytes           counts what the destination's socket took
  */
 #pragma once
 
@@ -66,9 +70,15 @@ struct engine {
                              struct engine_tools *tools);
     /* Gives up what is held; returns the number of bytes that were in it. */
     uint32_t (*release)(struct direction *direction, struct engine_tools *tools);
-    /* Moves what is held into `out` (pending bytes), for the hand-over. 0 or a negative errno. */
-    int (*drain)(struct direction *direction, uint8_t *out, struct engine_tools *tools);
+    /* Moves what is held (pending bytes, at least one) into `out`, for the hand-over. */
+    void (*drain)(struct direction *direction, uint8_t *out, struct engine_tools *tools);
 };
+
+/* The buffer's place is the pipe's too: NULL says that there is neither. */
+static inline void direction_check(const struct direction *direction)
+{
+    BUG_ON((direction->pending == 0) != (direction->buffer == NULL));
+}
 
 extern const struct engine engine_copy;
 extern const struct engine engine_splice;

@@ -31,11 +31,7 @@ static int take_held(struct session *session, struct session_record *out)
         out->held[from] = direction->pending;
         if (direction->pending == 0)
             continue;
-        int failed = direction->engine->drain(direction, out->data + at, &session->tcp->tools);
-        if (failed) {
-            free(out->data);
-            return failed;
-        }
+        direction->engine->drain(direction, out->data + at, &session->tcp->tools);
         at += out->held[from];
     }
     return 0;

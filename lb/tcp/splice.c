@@ -3,10 +3,11 @@
  *
  * Facts it stands on, all seen on Linux 6.18:
  * - EAGAIN from the source with bytes in our pipe may mean that the pipe is full: small segments
- * fill its slots long before its bytes. Only with an empty pipe does it mean that the source is
- * empty.
+ *   fill its slots long before its bytes. So the source is read only into an empty pipe, where
+ *   EAGAIN means that the source is empty, or stands at an urgent mark.
  * - A 64 KiB pipe can hold more than 64 KiB, so bytes are counted from what splice returned.
- * - SPLICE_F_MORE makes the destination wait for more: only while the source has more.
+ * - SPLICE_F_MORE makes the destination wait for more, which nobody here can promise.
+ *
  * A pipe is taken when bytes come and given back when they have left; an idle session holds none.
  */
 #include "lb/tcp/engine.h"
@@ -32,11 +33,11 @@ static uint32_t splice_release(struct direction *direction, struct engine_tools 
 }
 
 /* Moves from pipe to destination until the pipe is empty or the destination full. */
-static enum pump_result flush(struct direction *direction, struct pump_io *io, unsigned more)
+static enum pump_result flush(struct direction *direction, struct pump_io *io)
 {
     while (direction->pending > 0) {
-        ssize_t sent = splice(direction->pipe.read, NULL, io->to, NULL, direction->pending,
-                              SPLICE_FLAGS | more);
+        ssize_t sent =
+            splice(direction->pipe.read, NULL, io->to, NULL, direction->pending, SPLICE_FLAGS);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)
@@ -69,10 +70,9 @@ static enum pump_result nothing_read(struct direction *direction, struct pump_io
 static enum pump_result pump_through(struct direction *direction, struct pump_io *io)
 {
     uint32_t moved = 0;
-    unsigned more = 0;
 
     for (;;) {
-        enum pump_result result = flush(direction, io, more);
+        enum pump_result result = flush(direction, io);
         if (result != PUMP_AGAIN)
             return result;
         if (direction->eof)
@@ -93,6 +93,7 @@ static enum pump_result pump_through(struct direction *direction, struct pump_io
 static enum pump_result splice_pump(struct direction *direction, struct pump_io *io,
                                     struct engine_tools *tools)
 {
+    direction_check(direction);
     if (direction->pending == 0) {
         if (direction->eof)
             return PUMP_EOF;
@@ -107,22 +108,18 @@ static enum pump_result splice_pump(struct direction *direction, struct pump_io 
     return result;
 }
 
-static int splice_drain(struct direction *direction, uint8_t *out, struct engine_tools *tools)
+static void splice_drain(struct direction *direction, uint8_t *out, struct engine_tools *tools)
 {
-    uint32_t done = 0;
-
-    while (done < direction->pending) {
-        ssize_t got = read(direction->pipe.read, out + done, direction->pending - done);
+    while (direction->pending > 0) {
+        ssize_t got = read(direction->pipe.read, out, direction->pending);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
-            return got < 0 ? -errno : -EIO;
-        done += (uint32_t)got;
+        BUG_ON(got <= 0); /* the pipe is ours, and holds what `pending` says */
+        out += got;
+        direction->pending -= (uint32_t)got;
     }
     pipe_pool_put(tools->pipes, &direction->pipe, true);
-    direction->pending = 0;
     direction->buffer = NULL;
-    return 0;
 }
 
 const struct engine engine_splice = {
