@@ -76,6 +76,7 @@ int session_export(struct session *session, struct session_record *out)
     struct session_record record;
     int failed;
 
+    BUG_ON(session->state == SESSION_ENDED);
     write_common(session, &record);
     failed = take_held(session, &record);
     if (failed)
@@ -96,20 +97,19 @@ int session_export(struct session *session, struct session_record *out)
 
 static int restore_directions(struct session *session, const struct session_record *record)
 {
-    uint32_t at = 0;
+    const uint8_t *held = record->data;
 
     for (unsigned from = CLIENT; from <= SERVER; from++) {
         struct direction *direction = &session->direction[from];
-        if (engine_refill(direction, record->data + at, record->held[from]) < 0)
+        uint32_t count = record->held[from];
+        if (count > 0 && engine_refill(direction, held, count) < 0)
             return -ENOMEM;
-        at += record->held[from];
+        held += count;
         direction->eof = record->eof[from] != 0;
         direction->finished = record->finished[from] != 0;
         direction->bytes = record->bytes[from];
         session->side[from].error = record->error[from];
     }
-    if (record->state == SESSION_RESETTING)
-        session->failed = record->error[SERVER] != 0 ? SERVER : CLIENT;
     return 0;
 }
 
@@ -117,55 +117,72 @@ static void restore_times(struct session *session, const struct session_record *
 {
     uint64_t now = session->tcp->now_ms;
 
-    session->accepted_us -= MIN(record->age_us, session->accepted_us);
     session->connect_us = (uint32_t)record->connect_us;
     session->activity_ms = now - MIN(record->idle_ms, now);
-    session->deadline_ms = record->deadline_left_ms > 0 ? now + record->deadline_left_ms : 0;
+    session->deadline_ms = now + record->deadline_left_ms;
     session->lost = record->lost;
     session->tries = (uint8_t)record->tries;
-    session->id = record->id;
 }
 
-static int restore_server(struct session *session, const struct session_record *record)
+static int restore_server(struct session *session, struct server *server,
+                          const struct session_record *record)
 {
-    session->side[SERVER].fd = record->server_fd;
     int failed = restore_directions(session, record);
+
     if (failed)
         return failed;
-    session_set_state(session, (enum session_state)record->state);
+    session->server = server;
+    session->side[SERVER].fd = record->server_fd;
+    restore_times(session, record);
     if (record->state == SESSION_RESETTING) {
-        session->side[session->failed].readable = true;
-        session->side[session->failed].hup = true;
-        session->deadline_ms = session->tcp->now_ms + record->deadline_left_ms;
+        unsigned side = record->error[SERVER] != 0 ? SERVER : CLIENT;
+        session->failed = (uint8_t)side;
+        session->side[side].readable = true;
+        session->side[side].hup = true;
     }
-    return session_watch(session, SERVER);
+    failed = session_watch(session, SERVER);
+    if (!failed)
+        session_set_state(session, (enum session_state)record->state);
+    return failed;
+}
+
+/* As if session_new had not been: nothing of it is anybody's yet. */
+static void forget(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+
+    relay_discard(session, CLIENT);
+    relay_discard(session, SERVER);
+    tcp->live--;
+    slab_put(&tcp->sessions, session);
 }
 
 int session_import(struct tcp *tcp, const struct tcp_policy *policy, struct server *server,
                    const struct session_record *record)
 {
-    struct session *session = session_new(tcp, policy, record->client_fd, &record->client);
+    struct session *session;
     int failed;
 
+    BUG_ON((server == NULL) != (record->server_fd < 0));
+    session = session_new(tcp, policy, record->client_fd, &record->client);
     if (session == NULL)
         return -ENOMEM;
-    session->server = server;
-    restore_times(session, record);
+    session->id = record->id;
+    tcp->next_id = MAX(tcp->next_id, (record->id >> 8) + 1);
+    session->accepted_us -= MIN(record->age_us, session->accepted_us);
     failed = session_watch(session, CLIENT);
-    if (!failed && server != NULL)
-        failed = restore_server(session, record);
     if (failed) {
-        /* The descriptors stay the caller's, and so do the reference and the slot. */
-        session->side[CLIENT].fd = -1;
-        session->side[SERVER].fd = -1;
-        session->server = NULL;
-        session_detach(session);
+        forget(session);
         return failed;
     }
     if (server == NULL) {
-        session->tries = 0;
-        session->deadline_ms = 0;
         session_pick(session);
+        return 0;
     }
-    return 0;
+    failed = restore_server(session, server, record);
+    if (failed) {
+        poller_del(tcp->env.poller, record->client_fd);
+        forget(session);
+    }
+    return failed;
 }

@@ -2,16 +2,16 @@
  * Purpose: sessions: a client's connection, the server's connection, and what passes between them.
  * Thread:  the worker that accepted the session, for the session's whole life.
  * Owns:    a struct tcp owns its sessions; a session owns its two sockets, what a direction holds,
- * one reference to its server and that server's slot. Fails:   tcp_accept always disposes of the
- * descriptor. Everything else ends through one door, session_end, with a reason from the table
- * below.
+ *          one reference to its server and that server's slot.
+ * Fails:   tcp_accept always disposes of the descriptor. Everything else ends through one door,
+ *          session_end, with a reason from the table below.
  *
  *   accepted → picking ⇄ queued
  *                 ↓ ↑
  *             connecting → relaying → half-closed → ended
  *                               ↘         ↓        ↗
- *                                 resetting (a side was reset; what it sent is still being
- * delivered)
+ *                                   resetting          a side was reset; what it sent before is
+ *                                                      still being delivered
  *
  * Knows no thread and no configuration: the loop, the clock and the choice of a server come in
  * through struct tcp_env, so a test drives sessions by hand.
@@ -200,14 +200,20 @@ struct session_record {
     uint64_t age_us, connect_us, idle_ms, deadline_left_ms;
     uint32_t tries;
     uint32_t held[2]; /* bytes read and not yet delivered, in `data` one after the other */
-    uint8_t *data;    /* malloc'd; NULL when nothing is held */
+    uint8_t *data;    /* malloc'd, the caller's to free; NULL when nothing is held */
 };
 
-/* Takes the session out of this process: it ends here without a line, a count or a packet. */
+/*
+ * Takes the session out of this process: it ends here without a line, a count or a packet.
+ * -ENOMEM leaves it as it was.
+ */
 must_check int session_export(struct session *session, struct session_record *out);
 
-/* Goes on where the record says. `server` is NULL or comes with a reference and a slot. Owns the
- * descriptors on success. */
+/*
+ * Goes on where the record says. Owns the descriptors on success; on failure all is the caller's
+ * still, and nobody is told. Requires: `server`, with a reference and a slot, if the record has a
+ * server_fd, and NULL if it has none.
+ */
 must_check int session_import(struct tcp *tcp, const struct tcp_policy *policy,
                               struct server *server, const struct session_record *record);
 
