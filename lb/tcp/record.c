@@ -102,9 +102,11 @@ static int restore_directions(struct session *session, const struct session_reco
     for (unsigned from = CLIENT; from <= SERVER; from++) {
         struct direction *direction = &session->direction[from];
         uint32_t count = record->held[from];
-        if (count > 0 && engine_refill(direction, held, count) < 0)
-            return -ENOMEM;
-        held += count;
+        if (count > 0) {
+            if (engine_refill(direction, held, count) < 0)
+                return -ENOMEM;
+            held += count;
+        }
         direction->eof = record->eof[from] != 0;
         direction->finished = record->finished[from] != 0;
         direction->bytes = record->bytes[from];
