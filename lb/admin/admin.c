@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* As many as lb/limits keeps descriptors for. */
@@ -25,11 +26,18 @@
  * forget to hang up must not lock the operator out. */
 #define SILENT_MS 60000
 
+/* How long the socket rests when a client cannot be taken, and how often at most the log says so.
+ */
+#define PAUSE_MS 100
+#define TELL_EVERY_MS 1000
+
 struct admin {
     struct control *control;
     struct admin_socket socket;
-    uv_pipe_t server;
-    bool serving; /* `server` is open on the loop */
+    uv_poll_t server;
+    uv_timer_t resume;
+    bool serving; /* both are open on the loop */
+    uint64_t told_ms;
     struct list clients;
     unsigned client_count; /* those closing included */
     unsigned holders;
@@ -61,9 +69,31 @@ static bool make_room(struct admin *admin)
     return true;
 }
 
-static void on_connection(uv_stream_t *server, int status)
+static void on_connection(uv_poll_t *server, int status, int events);
+
+static void on_resume(uv_timer_t *resume)
 {
-    struct admin *admin = server->data;
+    struct admin *admin = resume->data;
+    (void)uv_poll_start(&admin->server, UV_READABLE, on_connection);
+}
+
+/* The clients stay in the kernel's queue meanwhile. */
+static void pause_accepting(struct admin *admin, int error)
+{
+    uint64_t now = uv_now(admin->server.loop);
+    (void)uv_poll_stop(&admin->server);
+    (void)uv_timer_start(&admin->resume, on_resume, PAUSE_MS, 0);
+    if (admin->told_ms != 0 && now - admin->told_ms < TELL_EVERY_MS)
+        return;
+    admin->told_ms = now;
+    log_warn("admin clients are not accepted for now", LOG_S("why", uv_strerror(error)));
+}
+
+static int accept_client(struct admin *admin)
+{
+    int fd = accept4(admin->socket.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return -errno;
     const struct client_env env = {
         .control = admin->control,
         .clients = &admin->clients,
@@ -71,15 +101,28 @@ static void on_connection(uv_stream_t *server, int status)
         .closed = on_client_closed,
     };
     bool room = admin->client_count < CLIENTS_MAX || make_room(admin);
-    if (status == 0)
-        status =
-            client_open(&env, server, room ? NULL : "weir has 64 admin clients and takes no more");
-    if (status < 0) {
-        log_warn("admin client not accepted", LOG_S("error", uv_strerror(status)));
-        return;
+    int rc = client_open(&env, fd, room ? NULL : "weir has 64 admin clients and takes no more");
+    if (rc < 0) {
+        close(fd);
+        return rc;
     }
     admin->client_count++;
     admin->holders++;
+    return 0;
+}
+
+/*
+ * Not uv_listen(3): without a descriptor left libuv 1.44 sheds the client with the help of a spare
+ * one, and when a worker has been quicker to take that it goes round for ever (uv__server_io).
+ */
+static void on_connection(uv_poll_t *server, int status, int events)
+{
+    struct admin *admin = server->data;
+    (void)status;
+    (void)events;
+    int rc = accept_client(admin);
+    if (rc < 0 && rc != -EAGAIN && rc != -ECONNABORTED && rc != -EINTR)
+        pause_accepting(admin, rc);
 }
 
 static void close_clients(struct admin *admin)
@@ -118,23 +161,22 @@ int admin_open(struct admin **out, struct control *control, uid_t uid, gid_t gid
     return 0;
 }
 
-static void on_server_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     let_go(handle->data);
 }
 
 int admin_start(struct admin *admin, char *error, size_t error_size)
 {
-    int rc = uv_pipe_init(control_loop(admin->control), &admin->server, 0);
+    uv_loop_t *loop = control_loop(admin->control);
+    int rc = uv_poll_init(loop, &admin->server, admin->socket.fd);
     if (rc == 0) {
+        uv_timer_init(loop, &admin->resume);
         admin->server.data = admin;
+        admin->resume.data = admin;
         admin->serving = true;
-        admin->holders++;
-        rc = uv_pipe_open(&admin->server, admin->socket.fd);
-    }
-    if (rc == 0) {
-        admin->socket.fd = -1; /* the handle's now */
-        rc = uv_listen((uv_stream_t *)&admin->server, BACKLOG, on_connection);
+        admin->holders += 2;
+        rc = uv_poll_start(&admin->server, UV_READABLE, on_connection);
     }
     if (rc < 0)
         snprintf(error, error_size, "cannot serve the admin socket: %s", uv_strerror(rc));
@@ -149,9 +191,10 @@ void admin_close(struct admin **admin)
     *admin = NULL;
     admin_socket_unlink(&old->socket);
     close_clients(old);
-    if (old->serving)
-        uv_close((uv_handle_t *)&old->server, on_server_closed);
-    if (old->socket.fd >= 0)
-        close(old->socket.fd);
+    if (old->serving) {
+        uv_close((uv_handle_t *)&old->server, on_handle_closed);
+        uv_close((uv_handle_t *)&old->resume, on_handle_closed);
+    }
+    close(old->socket.fd);
     let_go(old);
 }

@@ -181,37 +181,42 @@ static void serve(struct client *client)
 
 /* ---- the beginning ---- */
 
-static void identify(struct client *client)
+static void identify(struct client *client, int fd)
 {
-    uv_os_fd_t fd;
     struct ucred peer = {.pid = 0, .uid = (uid_t)-1};
     socklen_t size = sizeof(peer);
-    if (uv_fileno((uv_handle_t *)&client->pipe, &fd) == 0)
-        (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
     snprintf(client->who, sizeof(client->who), "uid=%u pid=%d", peer.uid, (int)peer.pid);
 }
 
-int client_open(const struct client_env *env, uv_stream_t *server, const char *refusal)
+static void discard(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+int client_open(const struct client_env *env, int fd, const char *refusal)
 {
     struct client *client = calloc(1, sizeof(*client));
     if (client == NULL)
         return UV_ENOMEM;
-    int rc = uv_pipe_init(server->loop, &client->pipe, 0);
+    int rc = uv_pipe_init(control_loop(env->control), &client->pipe, 0);
     if (rc < 0) {
         free(client);
         return rc;
     }
     client->pipe.data = client;
+    rc = uv_pipe_open(&client->pipe, fd);
+    if (rc < 0) {
+        uv_close((uv_handle_t *)&client->pipe, discard);
+        return rc;
+    }
     client->env = *env;
     list_init(&client->node);
     touch(client);
-    rc = uv_accept(server, (uv_stream_t *)&client->pipe);
-    identify(client);
+    identify(client, fd);
     client->request =
         (struct request){.control = env->control, .who = client->who, .send = send_line};
-    if (rc < 0)
-        client_close(client);
-    else if (refusal != NULL)
+    if (refusal != NULL)
         refuse(client, refusal);
     else
         serve(client);

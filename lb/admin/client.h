@@ -2,7 +2,8 @@
  * Purpose: one client of the admin socket: lines in, lines out, one at a time.
  * Thread:  control.
  * Owns:    itself, from client_open to its close callback; then client_env.closed is told.
- * Fails:   client_open with a negative errno; after it a client answers, closes itself, or both.
+ * Fails:   client_open with a negative errno; the descriptor stays the
+ *          caller's then. After it a client answers, closes itself, or both.
  *
  * Private to lb/admin.
  *
@@ -34,8 +35,8 @@ struct client_env {
     void (*closed)(void *owner);
 };
 
-/* Takes the connection that waits on `server`. With a refusal it is told that, and closed. */
-must_check int client_open(const struct client_env *env, uv_stream_t *server, const char *refusal);
+/* Takes over an accepted, non-blocking socket. With a refusal it is told that, and closed. */
+must_check int client_open(const struct client_env *env, int fd, const char *refusal);
 
 /* Cancels what it asked for and closes it. */
 void client_close(struct client *client);
