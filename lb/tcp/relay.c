@@ -10,8 +10,6 @@
 #include "lb/tcp/session.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 /* One pump reads about so much, then others have their turn. */
@@ -98,14 +96,12 @@ static enum session_end_reason reason_of(unsigned side, int error)
  */
 static bool untouched(const struct session *session)
 {
-    int queued = 0;
-
     for (unsigned from = CLIENT; from <= SERVER; from++) {
         const struct direction *direction = &session->direction[from];
         if (direction->bytes > 0 || direction->pending > 0 || direction->eof)
             return false;
     }
-    return ioctl(session->side[SERVER].fd, SIOCINQ, &queued) == 0 && queued == 0;
+    return socket_unread(session->side[SERVER].fd) == 0;
 }
 
 static void side_failed(struct session *session, unsigned side, int error)

@@ -102,8 +102,11 @@ static void close_side(struct session *session, unsigned side, bool reset)
 {
     if (session->side[side].fd < 0)
         return;
-    if (reset && session->side[side].error == 0)
-        session->lost += socket_unsent(session->side[side].fd);
+    if (reset && session->state >= SESSION_RELAYING) {
+        session->lost += socket_unread(session->side[side].fd);
+        if (session->side[side].error == 0)
+            session->lost += socket_unsent(session->side[side].fd);
+    }
     socket_close(session->side[side].fd, reset);
     session->side[side].fd = -1;
 }

@@ -41,7 +41,7 @@ struct session {
     uint64_t started_us;  /* the present connect */
     uint64_t activity_ms; /* the last byte or FIN */
     uint64_t deadline_ms; /* of QUEUED and RESETTING */
-    uint64_t lost;        /* bytes taken from one side that the other did not get */
+    uint64_t lost;        /* bytes that came from one side and the other did not get */
     union inet_address client;
     struct sched_tried tried;
     struct side side[2];
@@ -104,6 +104,8 @@ must_check int socket_connect(const struct address *to, const struct tcp_policy 
 bool socket_error_is_ours(int error);
 /* Bytes that a reset would discard: those the peer's kernel has not acknowledged. */
 uint32_t socket_unsent(int fd);
+/* Bytes that came from the peer and were not read. */
+uint32_t socket_unread(int fd);
 void socket_close(int fd, bool reset);
 
 /* ---- access.c ---- */

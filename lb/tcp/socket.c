@@ -95,6 +95,15 @@ uint32_t socket_unsent(int fd)
     return (uint32_t)unsent - fin_is_unsent(state);
 }
 
+uint32_t socket_unread(int fd)
+{
+    int unread = 0;
+
+    if (ioctl(fd, SIOCINQ, &unread) < 0 || unread < 0)
+        return 0;
+    return (uint32_t)unread;
+}
+
 void socket_close(int fd, bool reset)
 {
     static const struct linger now = {.l_onoff = 1, .l_linger = 0};
