@@ -16,39 +16,29 @@
 #include <string.h>
 
 static const struct command commands[] = {
-    {"status", "", COMMAND_READ, run_status,
-     "What weir is doing: state, sessions, descriptors and how many they allow."},
+    {"status", "", COMMAND_READ, run_status, "what weir is doing: state, sessions, descriptors"},
     {"ready", "[POOL]", COMMAND_READ, run_ready,
-     "Succeeds only when weir runs and each pool with a listener, or the one named, has a usable "
-     "server."},
-    {"show listeners", "", COMMAND_READ, run_show_listeners,
-     "The addresses that clients reach, with their sessions."},
-    {"show pools", "", COMMAND_READ, run_show_pools,
-     "The pools, how many of their servers are usable, and their traffic."},
+     "succeeds only when each pool that has a listener, or this one, can serve"},
+    {"show listeners", "", COMMAND_READ, run_show_listeners, "the addresses that clients reach"},
+    {"show pools", "", COMMAND_READ, run_show_pools, "the pools, and how many servers are usable"},
     {"show servers", "[POOL]", COMMAND_READ, run_show_servers,
-     "The servers: weight, admin state, health and why, sessions, traffic, and how far a drain "
-     "is."},
+     "the servers: weight, state, health and why, traffic, how far a drain is"},
     {"show sessions", "[listener=NAME] [pool=NAME] [server=NAME] [client=ADDRESS]", COMMAND_READ,
-     run_show_sessions, "The sessions that are under way; all that is given must match."},
-    {"show counters", "", COMMAND_READ, run_show_counters,
-     "The counters of the whole process since its start."},
+     run_show_sessions, "the sessions under way; all that is given must match"},
+    {"show counters", "", COMMAND_READ, run_show_counters, "what has been counted since the start"},
     {"show config", "", COMMAND_READ, run_show_config,
-     "The configuration that weir runs by, every key written out."},
-    {"show version", "", COMMAND_READ, run_show_version,
-     "The versions of weir and of its libraries."},
+     "the configuration that weir runs by, every key written out"},
+    {"show version", "", COMMAND_READ, run_show_version, "the versions of weir and its libraries"},
     {"drain", "POOL/SERVER [deadline=DURATION]", COMMAND_WRITE, run_drain,
-     "Gives a server no new sessions. Those it has may end by themselves, from half the deadline "
-     "on are ended at quiet moments, and at the deadline are reset. Without a deadline the pool's "
-     "drain_deadline counts."},
+     "no new sessions; those it has end by themselves, or at the deadline"},
     {"enable", "POOL/SERVER", COMMAND_WRITE, run_enable,
-     "Gives a server new sessions again, once it is healthy."},
+     "new sessions again, once the server is healthy"},
     {"disable", "POOL/SERVER", COMMAND_WRITE, run_disable,
-     "Puts a server into maintenance: no new sessions and no probes; its sessions are treated as "
-     "the pool's on_down says."},
+     "maintenance: no new sessions and no probes; on_down says what its sessions do"},
     {"weight", "POOL/SERVER WEIGHT", COMMAND_WRITE, run_weight,
-     "Changes a server's share of new sessions until weir ends."},
-    {"kill session", "ID", COMMAND_WRITE, run_kill_session, "Resets both sides of one session."},
-    {"help", "", COMMAND_READ, run_help, "These commands."},
+     "another share of new sessions, until weir ends"},
+    {"kill session", "ID", COMMAND_WRITE, run_kill_session, "resets both sides of one session"},
+    {"help", "", COMMAND_READ, run_help, "these commands"},
 };
 
 const struct command *commands_table(size_t *out_count)
