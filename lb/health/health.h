@@ -2,13 +2,18 @@
  * Purpose: when each server is probed, and when passes and failures add up to up or down.
  * Thread:  control.
  * Owns:    its targets and the probes under way; the settings are copied from the configuration.
- * Fails:   health_add without memory. A probe that cannot even start (no descriptor of our own)
- * counts neither way and is told once in the log.
+ * Fails:   health_new and health_add without memory; health_add with -EINVAL for a type that is not
+ *          in the table. A probe that cannot even start (no descriptor of our own) counts neither
+ *          way and is told once in the log.
  *
  * The schedule stands on a timer wheel whose time is a parameter. Rise, fall, interval by state,
  * jitter and phase spread are decided here; a kind of probe (probe.h) only starts, and ends with
  * one verdict. What "up" or "down" means for traffic is not decided here: each change goes out
- * through the callback.
+ * through the callback, after its line in the log. Callbacks may call any verb of this header, also
+ * for their own target.
+ *
+ * now_ms is monotonic, as uv_now(3) of the loop and clock_now_ms have it. Verdicts come from the
+ * loop with uv_now(3), so the two must be the same clock.
  */
 #pragma once
 
@@ -25,8 +30,7 @@ struct health_target;
 /* One sentence of why, e.g. "3 of 3 probes failed: connect to 10.0.0.2:80: connection refused". */
 typedef void health_change_fn(void *owner, void *subject, enum health_state state,
                               const char *reason);
-/* The doubt of health_suspect is over (a verdict came, or its time is up): the mark may be cleared.
- */
+/* The doubt of health_suspect is over: a verdict came, or its time is up. */
 typedef void health_clear_fn(void *owner, void *subject);
 
 struct health_callbacks {
@@ -49,12 +53,14 @@ must_check int health_add(struct health *health, const struct config_health *set
                           const struct address *address, const char *name, enum health_state state,
                           void *subject, struct health_target **out);
 
-/* Cancels what is under way. No callback follows. */
+/* Cancels what is under way; what memory that needs goes with it. No callback follows. */
 void health_remove(struct health *health, struct health_target **target);
 
 /*
  * A worker saw the server fail: probe now instead of at the next interval. Without a probe the
- * doubt ends after HEALTH_SUSPECT_MS. Either way `cleared` is called once.
+ * doubt ends after HEALTH_SUSPECT_MS. Either way `cleared` is called once. A probe that was under
+ * way already says nothing of it: the next one follows at once. However often servers are doubted,
+ * each is probed at most ten times a second.
  */
 #define HEALTH_SUSPECT_MS 2000
 void health_suspect(struct health *health, struct health_target *target);
@@ -66,7 +72,10 @@ void health_suspect(struct health *health, struct health_target *target);
  */
 void health_advance(struct health *health, uint64_t now_ms);
 
-/* When health_advance must be called next, as wheel_next. Changes after any call of this header. */
+/*
+ * When health_advance must be called next, as wheel_next. Changes after any call of this header,
+ * and when the loop ends a probe: ask anew in every turn of the loop (uv_prepare_t).
+ */
 uint64_t health_next(const struct health *health);
 
 struct health_report {
@@ -80,7 +89,9 @@ struct health_report {
 };
 void health_report(const struct health_target *target, struct health_report *out);
 
-/* Stops all probes; the memory is freed when the loop has run their close callbacks, then `done`.
+/*
+ * Stops all probes; the memory is freed when the loop has run their close callbacks, then `done`:
+ * from within this call when none was under way. Targets not removed before go too.
  */
 void health_free(struct health **health, void (*done)(void *arg), void *arg);
 

@@ -1,0 +1,51 @@
+/*
+ * Purpose: copies of health settings, see settings.h.
+ * Thread:  any.
+ * Owns:    the strings of a copy.
+ * Fails:   settings_copy without memory.
+ */
+#include "lb/health/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STRINGS 5
+
+static void list_strings(struct config_health *settings, char **out[STRINGS])
+{
+    out[0] = &settings->type;
+    out[1] = &settings->path;
+    out[2] = &settings->host;
+    out[3] = &settings->status;
+    out[4] = &settings->body;
+}
+
+void settings_deinit(struct config_health *settings)
+{
+    char **string[STRINGS];
+    list_strings(settings, string);
+    for (size_t i = 0; i < STRINGS; i++) {
+        free(*string[i]);
+        *string[i] = NULL;
+    }
+}
+
+int settings_copy(struct config_health *out, const struct config_health *from)
+{
+    struct config_health copy = *from;
+    char **string[STRINGS];
+    list_strings(&copy, string);
+    bool whole = true;
+    /* All five in any case: settings_deinit must meet no string of `from`. */
+    for (size_t i = 0; i < STRINGS; i++) {
+        *string[i] = strdup(*string[i] != NULL ? *string[i] : "");
+        whole &= *string[i] != NULL;
+    }
+    if (!whole) {
+        settings_deinit(&copy);
+        return -ENOMEM;
+    }
+    *out = copy;
+    return 0;
+}
