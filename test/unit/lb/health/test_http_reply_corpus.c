@@ -1,7 +1,7 @@
 /*
  * Replays the corpus of the fuzz target http_reply, and all the beginnings of its members.
  */
-#include "test/fuzz/http_reply.c"
+#include "test/fuzz/http_reply.c" /* NOLINT(bugprone-suspicious-include): the target itself */
 
 #include <dirent.h>
 #include <setjmp.h>
