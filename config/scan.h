@@ -28,7 +28,7 @@ struct config_scan {
         struct config_source_line place;
     } open[CONFIG_BRACKETS_MAX];
     size_t open_count;
-    int before; /* the last character that is neither space nor comment; 0 at first */
+    char before; /* the last character that is neither space nor comment; 0 at first */
     /* the files that include each other, down to the one being read */
     size_t chain[CONFIG_INCLUDE_DEPTH + 1];
     size_t depth; /* of includes: the last one's index */

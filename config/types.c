@@ -263,7 +263,7 @@ static void describe_switch(const struct config_key *key, struct text *to)
 }
 
 const struct config_type config_type_switch = {
-    .name = "switch",
+    .name = "boolean",
     .set = set_switch,
     .text = text_switch,
     .clear = clear_nothing,

@@ -342,10 +342,11 @@ int helper_load(struct helper *helper, const char *path, int deadline_ms, struct
 {
     struct request request = {.deadline_ms = deadline_ms};
     struct answer answer = {0};
+    size_t length = strlen(path);
     int rc = -ENAMETOOLONG;
     /* One byte less than the buffer, so that the helper's copy always ends in a NUL. */
-    if (strlen(path) < sizeof(request.path) - 1) {
-        strcpy(request.path, path);
+    if (length < sizeof(request.path) - 1) {
+        memcpy(request.path, path, length);
         rc = ask(helper, &request, &answer);
     }
     if (rc == 0)
