@@ -56,6 +56,7 @@ struct pump_io {
     int error;
     uint32_t lost;
     bool emptied; /* nothing is left in the source, not even behind an urgent mark */
+    bool urgent;  /* the source stands at an urgent mark */
 };
 
 struct engine_tools {

@@ -155,6 +155,8 @@ static void pumped(struct session *session, unsigned from, enum pump_result resu
     struct side *source = &session->side[from];
 
     session->lost += io->lost;
+    if (io->urgent)
+        source->urgent = true;
     if (io->emptied)
         source->urgent = false;
     switch (result) {

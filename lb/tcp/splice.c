@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define SPLICE_FLAGS (SPLICE_F_NONBLOCK | SPLICE_F_MOVE)
@@ -55,6 +56,11 @@ static enum pump_result flush(struct direction *direction, struct pump_io *io)
 /* What a read that brought nothing means, the pipe being empty. */
 static enum pump_result nothing_read(struct direction *direction, struct pump_io *io, ssize_t got)
 {
+    /* With the FIN in, a mark that splice does not cross looks like the end. */
+    if (got == 0 && sockatmark(io->from) == 1) {
+        io->urgent = true;
+        return PUMP_WANT_READ;
+    }
     if (got == 0) {
         direction->eof = true;
         return PUMP_EOF;
