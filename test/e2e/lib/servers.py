@@ -9,45 +9,29 @@ import tempfile
 from pathlib import Path
 
 from lib.ports import free_port, join
+from lib.snapshot import children, is_alive, listens
 from lib.wait import SLOW, eventually
 from lib.weir import BUILD
 
 
-class Server:
-    """A process that listens at host:port. Subclasses make the command."""
+class Process:
+    """A child process with a directory of its own, which holds its `output`."""
 
-    def __init__(self, host="127.0.0.1", port=None, wrap=()):
-        self.host = host
-        self.port = port or free_port(host)
+    def __init__(self, wrap=()):
         self.directory = Path(tempfile.mkdtemp(prefix=f"weir-{type(self).__name__.lower()}-"))
         self.directory.chmod(0o755)
         self.process = None
         self._wrap = list(wrap)
 
-    @property
-    def address(self):
-        return join(self.host, self.port)
-
     def command(self):
         raise NotImplementedError
 
     def start(self):
-        """Also after a stop or kill: the same server at the same address."""
         with open(self.directory / "output", "ab") as output:
             self.process = subprocess.Popen(
                 [*self._wrap, *self.command()], stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output, start_new_session=True)
-        eventually(self._listens, 15, f"{self.address} listens")
         return self
-
-    def _listens(self):
-        if self.process.poll() is not None:
-            raise RuntimeError(f"{self.command()[0]} exited:\n{self.output()}")
-        # Asked of the kernel: a connect would be a session of the test's counts.
-        with open(f"/proc/{self.process.pid}/net/tcp6" if ":" in self.host
-                  else f"/proc/{self.process.pid}/net/tcp", encoding="ascii") as rows:
-            return any(row.split()[3] == "0A" and row.split()[1].endswith(f":{self.port:04X}")
-                       for row in rows)
 
     def output(self):
         return (self.directory / "output").read_text(errors="replace")
@@ -57,8 +41,11 @@ class Server:
         os.killpg(self.process.pid, signo)
 
     def kill(self):
+        """Returns when all of it is dead, so that no socket of it is left."""
+        processes = children(self.process.pid)
         self.signal(signal.SIGKILL)
         self.process.wait()
+        eventually(lambda: not any(map(is_alive, processes)), 5, "its children are dead")
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -72,6 +59,31 @@ class Server:
     def discard(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Server(Process):
+    """A process that listens at host:port. Subclasses make the command."""
+
+    def __init__(self, host="127.0.0.1", port=None, wrap=()):
+        super().__init__(wrap)
+        self.host = host
+        self.port = port or free_port(host)
+
+    @property
+    def address(self):
+        return join(self.host, self.port)
+
+    def start(self):
+        """Also after a stop or kill: the same server at the same address."""
+        super().start()
+        eventually(self._listens, 15, f"{self.address} listens")
+        return self
+
+    def _listens(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.command()[0]} exited:\n{self.output()}")
+        # Asked of the kernel: a connect would be a session of the test's counts.
+        return listens(self.process.pid, self.port)
 
 
 class Responder(Server):
