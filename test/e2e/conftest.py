@@ -2,6 +2,7 @@
 
 weir(…)        starts the real program; see lib/weir.py. Held to leaving nothing behind.
 responder(…)   test/lib/responder; nginx(…), haproxy(…) likewise; see lib/servers.py
+caller(address, …), wrk(address, …)   load; see lib/load.py
 tcp_server(handler)   a plain TCP server in a thread; see lib/peers.py
 namespace()    a network namespace; see lib/netns.py
 """
@@ -9,6 +10,7 @@ import contextlib
 
 import pytest
 
+from lib.load import Caller, Wrk
 from lib.netns import Namespace
 from lib.peers import TcpServer
 from lib.servers import Haproxy, Nginx, Responder
@@ -65,6 +67,8 @@ def _factory(kind):
 responder = _factory(Responder)
 nginx = _factory(Nginx)
 haproxy = _factory(Haproxy)
+caller = _factory(Caller)
+wrk = _factory(Wrk)
 
 
 @pytest.fixture
