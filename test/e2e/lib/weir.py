@@ -1,4 +1,5 @@
 """The program under test: one weir process with its configuration, admin socket and log."""
+import contextlib
 import json
 import os
 import pwd
@@ -154,12 +155,20 @@ class Weir:
 
     def admin(self, line, timeout=10):
         """Sends one command; returns its data. Lists that come in several lines are joined."""
+        with self.admin_session(timeout) as ask:
+            return ask(line)
+
+    @contextlib.contextmanager
+    def admin_session(self, timeout=10):
+        """A connection that stays: yields a function that does what `admin` does."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout * SLOW)
             client.connect(str(self.socket))
-            client.sendall(line.encode() + b"\n")
             with client.makefile("r", encoding="utf-8") as replies:
-                return self._read_reply(line, replies)
+                def ask(line):
+                    client.sendall(line.encode() + b"\n")
+                    return self._read_reply(line, replies)
+                yield ask
 
     @staticmethod
     def _read_reply(line, replies):
