@@ -79,7 +79,7 @@ static uint64_t next_look(const struct session *session)
     case SESSION_HALF_CLOSED:
         return session->activity_ms + session->policy->half_close_timeout_ms;
     case SESSION_RESETTING:
-        return now + FLUSH_POLL_MS;
+        return MIN(session->deadline_ms, now + FLUSH_POLL_MS);
     default:
         return WHEEL_NEVER;
     }
@@ -104,8 +104,7 @@ static void close_side(struct session *session, unsigned side, bool reset)
         return;
     if (reset && session->state >= SESSION_RELAYING) {
         session->lost += socket_unread(session->side[side].fd);
-        if (session->side[side].error == 0)
-            session->lost += socket_unsent(session->side[side].fd);
+        session->lost += socket_unsent(session->side[side].fd);
     }
     socket_close(session->side[side].fd, reset);
     session->side[side].fd = -1;
