@@ -92,7 +92,6 @@ struct config_pool {
     int64_t when_empty; /* enum config_when_empty */
     int64_t on_down;    /* enum config_on_down */
     int64_t drain_deadline;
-    int64_t slow_start; /* 0: none */
     struct config_health health;
     struct config_server *servers;
     size_t server_count;

@@ -200,15 +200,6 @@ const struct config_key config_keys[] = {
      .inherits = true,
      .reload = RELOAD_LIVE,
      .help = "How long the sessions of a drained server may go on before they are reset."},
-    {.section = SECTION_POOL,
-     .name = "slow_start",
-     DURATION(config_pool, slow_start),
-     .most = HOUR,
-     .standard = "0",
-     .inherits = true,
-     .reload = RELOAD_LIVE,
-     .help = "How long the share of a server grows to its full weight after it came up. 0: it has "
-             "it at once."},
 
     /* pools.servers */
     {.section = SECTION_SERVER,

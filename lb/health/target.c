@@ -68,14 +68,6 @@ static void tell_cleared(struct health_target *target)
     to->cleared(to->owner, target->subject);
 }
 
-static void log_change(const struct health_target *target)
-{
-    enum health_state state = target->verdicts.state;
-    log_line(state == HEALTH_UP ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "health",
-             LOG_FIELDS(LOG_S("server", target->name), LOG_S("state", health_state_name(state)),
-                        LOG_S("reason", target->report.reason)));
-}
-
 /* ---- Verdicts ---- */
 
 /* "3 of 3 probes failed: connect to 10.0.0.2:80: connection refused" */
@@ -113,7 +105,6 @@ void target_verdict(struct health_target *target, bool passed, const char *detai
      */
     if (changed) {
         explain(target, needed, passed);
-        log_change(target);
         tell_changed(target, now_ms);
     }
     if (clears && !target->retired)

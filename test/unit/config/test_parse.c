@@ -48,7 +48,6 @@ static void a_pool_has_its_defaults(void **state)
     assert_int_equal(pool->when_empty, CONFIG_EMPTY_HOLD);
     assert_int_equal(pool->on_down, CONFIG_DOWN_DRAIN);
     assert_int_equal(pool->drain_deadline, 300000);
-    assert_int_equal(pool->slow_start, 0);
     assert_string_equal(pool->health.type, "none");
     assert_int_equal(pool->server_count, 1);
     assert_string_equal(pool->servers[0].name, "a");
@@ -151,7 +150,7 @@ static void every_value_arrives(void **state)
         "  { name = \"web\"; scheduler = \"maglev\"; hash = \"source-ip-port\";\n"
         "    connect_timeout = \"250ms\"; retries = 0; when_empty = \"reset\"; on_down = "
         "\"kill\";\n"
-        "    drain_deadline = \"0\"; slow_start = \"30s\";\n"
+        "    drain_deadline = \"0\";\n"
         "    servers = ( { name = \"a\"; address = \"[2001:db8::1]:80\"; weight = 0; },\n"
         "      { name = \"b.c-d_e\"; address = \"unix:/run/app.sock\"; backup = true;\n"
         "        max_connections = 500; } );\n"
