@@ -654,43 +654,6 @@ static void long_details_are_cut(void **state)
     world_end();
 }
 
-static size_t read_log(const char *path, char *out, size_t size)
-{
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    size_t length = fread(out, 1, size - 1, file);
-    out[length] = '\0';
-    fclose(file);
-    return length;
-}
-
-static void changes_are_logged_with_their_reason(void **state)
-{
-    (void)state;
-    char path[] = "/tmp/weir-test-health-XXXXXX";
-    close(mkstemp(path));
-    log_stop(1000);
-    const struct log_options options = {.target = path, .level = LOG_LEVEL_INFO};
-    char text[1024];
-    assert_int_equal(log_start(&options, text, sizeof(text)), 0);
-    assert_int_equal(log_thread_attach("test"), 0);
-
-    struct config_health settings = fake_settings();
-    settings.fall = 1;
-    struct fake_server *server = add_up(&settings);
-    server->answer = FAKE_FAILS;
-    world_run_for(200);
-    world_end();
-
-    log_thread_detach();
-    log_stop(1000);
-    read_log(path, text, sizeof(text));
-    unlink(path);
-    assert_non_null(strstr(text, "warn health server=web/a state=down "
-                                 "reason=\"the probe failed: connection refused\"\n"));
-    assert_int_equal(fake_quiet_log(state), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -725,7 +688,6 @@ int main(void)
         cmocka_unit_test(an_unknown_type_is_refused),
         cmocka_unit_test(the_report_tells_the_last_probe_and_the_last_change),
         cmocka_unit_test(long_details_are_cut),
-        cmocka_unit_test(changes_are_logged_with_their_reason),
     };
     return cmocka_run_group_tests(tests, fake_quiet_log, fake_end_log);
 }
