@@ -5,8 +5,8 @@
  * Fails:   admin_open with one sentence: a live socket is never taken over, a dead one is.
  *
  * A command is one row of the table in commands.c: words, arguments, help, read or write, handler.
- * Reply: {"ok":true,"data":…} or {"ok":false,"error":"…"}; a line with "more":true is followed by
- * another.
+ * Reply: {"ok":true,"data":…} or {"ok":false,"error":"…"}. A line with "more":true is followed by
+ * another, whose data goes on where this one's ended: elements of an array, or text.
  */
 #pragma once
 

@@ -14,11 +14,13 @@
 request_step_fn run_status;
 request_step_fn run_show_listeners;
 request_step_fn run_show_pools;
-request_step_fn run_show_config;
 request_step_fn run_show_counters;
 request_step_fn run_show_version;
 request_step_fn run_ready;
 request_step_fn run_help;
+
+/* config.c */
+request_step_fn run_show_config;
 
 /* servers.c */
 request_step_fn run_show_servers;

@@ -9,8 +9,6 @@
 #include "lb/admin/lookup.h"
 #include "lb/admin/reply.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 /* ---- status ---- */
@@ -178,7 +176,7 @@ void run_show_pools(struct request *request)
     request_reply(request, reply_end(&rows));
 }
 
-/* ---- counters, configuration, version, help ---- */
+/* ---- counters, version, help ---- */
 
 void run_show_counters(struct request *request)
 {
@@ -188,29 +186,6 @@ void run_show_counters(struct request *request)
     for (enum metric metric = 0; metric < METRIC_COUNT; metric++)
         reply_add_number(&counters, metric_name(metric), status.counter[metric]);
     request_reply(request, reply_end(&counters));
-}
-
-/* NULL without memory. */
-static char *config_text(const struct config *config)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *memory = open_memstream(&text, &size);
-    if (memory == NULL)
-        return NULL;
-    config_print(config, memory);
-    bool whole = ferror(memory) == 0;
-    if (fclose(memory) == 0 && whole)
-        return text;
-    free(text);
-    return NULL;
-}
-
-void run_show_config(struct request *request)
-{
-    char *text = config_text(control_config(request->control));
-    request_reply(request, text != NULL ? reply_text(text) : NULL);
-    free(text);
 }
 
 void run_show_version(struct request *request)

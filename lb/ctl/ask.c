@@ -78,26 +78,15 @@ static void say(int fd, const char *line)
 
 /* ---- the answer ---- */
 
-/* Adds the data of one more line to what came before. */
-static void join(json_t **all, json_t *data)
-{
-    if (*all == NULL || !json_is_array(data))
-        json_decref(*all), *all = json_incref(data);
-    else
-        json_array_extend(*all, data);
-}
-
-/* One line. *more: another one follows. */
-static enum ask_result take_line(const json_t *reply, json_t **all, bool *more, struct text *why)
+/* One line's data. *more: another line follows. */
+static enum ask_result take_line(const json_t *reply, json_t *pieces, bool *more, struct text *why)
 {
     const json_t *ok = json_object_get(reply, "ok");
     json_t *data = json_object_get(reply, "data");
     const char *error = json_string_value(json_object_get(reply, "error"));
     *more = json_is_true(json_object_get(reply, "more"));
-    if (json_is_true(ok) && data != NULL) {
-        join(all, data);
+    if (json_is_true(ok) && json_array_append(pieces, data) == 0) /* fails without data, too */
         return ASK_ANSWERED;
-    }
     if (json_is_false(ok) && error != NULL) {
         text_add(why, error);
         return ASK_REFUSED;
@@ -116,7 +105,7 @@ static enum ask_result explain_silence(int code, struct text *why)
     return ASK_ABSENT;
 }
 
-static enum ask_result hear(FILE *from, json_t **all, struct text *why)
+static enum ask_result hear(FILE *from, json_t *pieces, struct text *why)
 {
     enum ask_result result = ASK_ANSWERED;
     char *line = NULL;
@@ -130,10 +119,66 @@ static enum ask_result hear(FILE *from, json_t **all, struct text *why)
             break;
         }
         json_t *reply = json_loadb(line, (size_t)length, 0, NULL);
-        result = take_line(reply, all, &more, why);
+        result = take_line(reply, pieces, &more, why);
         json_decref(reply);
     }
     free(line);
+    return result;
+}
+
+/* ---- the pieces of an answer ---- */
+
+static json_t *join_texts(const json_t *pieces)
+{
+    char *joined = NULL;
+    size_t size;
+    FILE *memory = open_memstream(&joined, &size);
+    if (memory == NULL)
+        return NULL;
+    for (size_t i = 0; i < json_array_size(pieces); i++) {
+        const json_t *piece = json_array_get(pieces, i);
+        if (json_is_string(piece))
+            fwrite(json_string_value(piece), 1, json_string_length(piece), memory);
+    }
+    json_t *text = fclose(memory) == 0 ? json_stringn(joined, size) : NULL;
+    free(joined);
+    return text;
+}
+
+static json_t *join_lists(const json_t *pieces)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < json_array_size(pieces); i++)
+        (void)json_array_extend(list, json_array_get(pieces, i));
+    return list;
+}
+
+/* Of one line: itself. */
+static json_t *join(const json_t *pieces)
+{
+    json_t *first = json_array_get(pieces, 0);
+    if (json_array_size(pieces) > 1 && json_is_string(first))
+        return join_texts(pieces);
+    if (json_array_size(pieces) > 1 && json_is_array(first))
+        return join_lists(pieces);
+    return json_incref(first);
+}
+
+/* ---- all of it ---- */
+
+static enum ask_result converse(FILE *from, const char *line, json_t **out, struct text *why)
+{
+    json_t *pieces = json_array();
+    say(fileno(from), line);
+    enum ask_result result = hear(from, pieces, why);
+    json_t *joined = result == ASK_ANSWERED ? join(pieces) : NULL;
+    json_decref(pieces);
+    if (result == ASK_ANSWERED && joined == NULL) {
+        text_add(why, "there is no memory for the answer");
+        return ASK_ABSENT;
+    }
+    if (joined != NULL)
+        *out = joined;
     return result;
 }
 
@@ -150,13 +195,7 @@ enum ask_result ask(const char *socket_path, const char *line, json_t **out, str
         text_add(why, "there is no memory");
         return ASK_ABSENT;
     }
-    json_t *all = NULL;
-    say(fd, line);
-    enum ask_result result = hear(from, &all, why);
+    enum ask_result result = converse(from, line, out, why);
     fclose(from);
-    if (result == ASK_ANSWERED)
-        *out = all;
-    else
-        json_decref(all);
     return result;
 }

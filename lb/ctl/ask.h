@@ -20,6 +20,6 @@ enum ask_result {
     ASK_ABSENT,  /* there is no weir, or none that answers */
 };
 
-/* `line` has no newline. Lists that come in several lines are joined. */
+/* `line` has no newline. Lists and texts that come in several lines are joined. */
 must_check enum ask_result ask(const char *socket_path, const char *line, json_t **out,
                                struct text *why);

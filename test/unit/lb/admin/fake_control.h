@@ -62,6 +62,8 @@ struct control {
 
 /* ---- making and freeing ---- */
 
+#define FAKE_NONE ((char *)"") /* a text that is not set */
+
 static inline void fake_pool(struct control *control, size_t index, const char *name,
                              size_t servers)
 {
@@ -69,6 +71,11 @@ static inline void fake_pool(struct control *control, size_t index, const char *
     *pool = (struct config_pool){.name = (char *)name,
                                  .scheduler = (char *)"round-robin",
                                  .drain_deadline = 300000,
+                                 .health = {.type = (char *)"none",
+                                            .path = FAKE_NONE,
+                                            .host = FAKE_NONE,
+                                            .status = FAKE_NONE,
+                                            .body = FAKE_NONE},
                                  .servers = control->server[index],
                                  .server_count = servers};
     for (size_t i = 0; i < servers; i++) {
@@ -76,7 +83,8 @@ static inline void fake_pool(struct control *control, size_t index, const char *
         struct config_server *server = &pool->servers[i];
         snprintf(control->name[i], sizeof(control->name[i]), "s%zu", i);
         *server = (struct config_server){.name = control->name[i], .weight = 100};
-        assert_int_equal(address_parse(&server->address.address, "192.0.2.1:80", &why), 0);
+        server->address.text = (char *)"192.0.2.1:80";
+        assert_int_equal(address_parse(&server->address.address, server->address.text, &why), 0);
     }
 }
 
@@ -95,8 +103,8 @@ static inline struct control *fake_open(const char *socket_path)
     control->config = (struct config){
         .weir = {.admin_socket = (char *)socket_path,
                  .admin_mode = 0600,
-                 .user = (char *)"",
-                 .group = (char *)"",
+                 .user = FAKE_NONE,
+                 .group = FAKE_NONE,
                  .log_target = (char *)"stderr"},
         .pools = control->pool,
         .pool_count = 2,

@@ -131,6 +131,15 @@ static void joins_lines(void **state)
     assert_int_equal(json_array_size(data), 3);
     assert_int_equal(json_integer_value(json_array_get(data, 2)), 3);
     json_decref(data);
+    data = NULL;
+    assert_int_equal(ask_about(stage,
+                               "{\"ok\":true,\"more\":true,\"data\":\"a %s \"}\n"
+                               "{\"ok\":true,\"more\":true,\"data\":\"b\\n\"}\n"
+                               "{\"ok\":true,\"data\":\"c\"}\n",
+                               &data),
+                     ASK_ANSWERED);
+    assert_string_equal(json_string_value(data), "a %s b\nc");
+    json_decref(data);
 }
 
 static void brings_a_refusal(void **state)
