@@ -68,16 +68,14 @@ static int set_address(struct claim *claim)
 
 /* ---- the directory ---- */
 
-static void directory_of(const char *path, char out[sizeof(((struct sockaddr_un *)0)->sun_path)])
+#define PATH_SIZE sizeof(((struct sockaddr_un *)NULL)->sun_path)
+
+/* "." when the path names none. */
+static void directory_of(const char *path, char out[PATH_SIZE])
 {
     const char *slash = strrchr(path, '/');
-    size_t length = slash != NULL ? (size_t)(slash - path) : 0;
-    memcpy(out, path, length);
-    out[length] = '\0';
-    if (slash == NULL)
-        strcpy(out, ".");
-    else if (length == 0)
-        strcpy(out, "/");
+    size_t length = slash != NULL ? MAX((size_t)(slash - path), (size_t)1) : 1;
+    snprintf(out, PATH_SIZE, "%.*s", (int)length, slash != NULL ? path : ".");
 }
 
 /* The mode anew: mkdir(2) had it cut by the umask. */
@@ -93,7 +91,7 @@ static int give_directory(struct claim *claim, const char *name)
 
 static int open_directory(struct claim *claim)
 {
-    char name[sizeof(claim->address.sun_path)];
+    char name[PATH_SIZE];
     directory_of(claim->options->path, name);
     bool made = mkdir(name, DIRECTORY_MODE) == 0;
     if (!made && errno != EEXIST)
