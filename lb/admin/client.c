@@ -22,7 +22,6 @@ struct client {
     struct list node; /* in env.clients */
     struct request request;
     uint64_t active_ms;
-    bool answering;  /* a request is with its handler, or a line on its way out */
     bool more;       /* the line on its way is not the last of its answer */
     bool last;       /* close once it is written */
     char *line;      /* on its way out; NULL: none, or a constant */
@@ -86,7 +85,6 @@ static void on_written(uv_write_t *write, int status)
         client->request.next(&client->request);
         return;
     }
-    client->answering = false;
     client->filled -= client->consumed;
     memmove(client->buffer, client->buffer + client->consumed, client->filled);
     client->consumed = 0;
@@ -116,7 +114,6 @@ static void send_line(struct request *request, char *line, bool more)
 /* Says why, and closes. */
 static void refuse(struct client *client, const char *why)
 {
-    client->answering = true;
     client->last = true;
     (void)uv_read_stop((uv_stream_t *)&client->pipe);
     send_line(&client->request, reply_error_line(why), false);
@@ -151,7 +148,6 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *into)
 
 static void answer(struct client *client, size_t length)
 {
-    client->answering = true;
     client->consumed = length + 1;
     if (length > 0 && client->buffer[length - 1] == '\r')
         length--;
