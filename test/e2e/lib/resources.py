@@ -1,4 +1,5 @@
 """What a process uses, as the kernel counts it; and the limit of its descriptors."""
+import itertools
 import os
 import re
 import subprocess
@@ -41,8 +42,8 @@ def worker_threads(pid):
             and (task / "comm").read_text() != "weir-log\n"]
 
 
-def highest_descriptor(pid):
-    return max(map(int, os.listdir(f"/proc/{pid}/fd")))
+def taken_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def limit_descriptors(pid, count=None):
@@ -55,3 +56,10 @@ def limit_descriptors(pid, count=None):
     hard = re.search(r"^Max open files +\d+ +(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.M)[1]
     subprocess.run(["prlimit", "--pid", str(pid), f"--nofile={hard if count is None else count}:"],
                    user=user, group=group, extra_groups=[], check=True)
+
+
+def leave_descriptors(pid, spare):
+    """Lowers the limit so that just `spare` more can be opened: the limit is one of numbers."""
+    taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    free = (number for number in itertools.count() if number not in taken)
+    limit_descriptors(pid, next(itertools.islice(free, spare, None)))
