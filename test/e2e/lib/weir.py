@@ -94,9 +94,13 @@ class Weir:
     def start(self):
         """Starts the process and waits until it is ready."""
         self.launch()
-        eventually(self._running, 10, "weir is ready")
+        self.wait_running()
         self.before = eventually(self._settled, 10, "weir is at rest")
         return self
+
+    def wait_running(self):
+        """After a launch, where the test cannot wait for rest: it is under load from the start."""
+        eventually(self._running, 10, "weir is ready")
 
     def _running(self):
         if self.process.poll() is not None:

@@ -1,0 +1,44 @@
+"""Lays the calls of a client (lib/load.py) beside weir's access lines of the same sessions."""
+import collections
+import datetime
+
+
+def time_of(line):
+    """When a line of weir's log was written: seconds since 1970, rounded down to a millisecond."""
+    return datetime.datetime.fromisoformat(line["time"]).timestamp()
+
+
+def began(line):
+    """When a session was accepted, at most a millisecond too early."""
+    return time_of(line) - line["duration_ms"] / 1000
+
+
+def when(weir, event, server):
+    """When weir last logged that the server "is up" or "is down"."""
+    return max(time_of(line) for line in weir.log_lines()
+               if line["event"] == f"server {event}" and line["server"] == server)
+
+
+def by_client(rows):
+    """Counter of client addresses, of calls or of access lines."""
+    return collections.Counter(
+        row["client"] if isinstance(row, dict) else row.client for row in rows)
+
+
+def check_accounts(weir, calls):
+    """Each call that failed has its access line, and each line that says so its call.
+
+    A server that resets a connection resets the client's; one that dies with nothing left to read
+    ends it with FIN, and so does weir. Returns the failed calls.
+    """
+    assert weir.admin("status")["log"]["dropped"] == 0
+    lines = weir.access_lines()
+    whole = max(line["bytes_out"] for line in lines)
+    failed = [call for call in calls if not call.ok]
+    reset = [call for call in failed if call.outcome == "ECONNRESET"]
+    short = [call for call in failed if call.outcome == "short"]
+    assert len(reset) + len(short) == len(failed), collections.Counter(c.outcome for c in failed)
+    assert by_client(reset) == by_client(line for line in lines if line["end"] == "server-reset")
+    assert by_client(short) == by_client(
+        line for line in lines if line["end"] == "done" and line["bytes_out"] < whole)
+    return failed
