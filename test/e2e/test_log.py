@@ -125,7 +125,9 @@ def test_access_line_of_connects_that_all_fail(weir):
     line = only_access(w)
     assert (line["end"], line["by"], line["tries"]) == ("connect-failed", "server", 3)
     assert line["connect_ms"] == line["bytes_in"] == line["bytes_out"] == 0
-    assert line["server"] == "c", "the last that was tried"
+    failures = {row["name"]: row["connect_failures"] for row in w.admin("show servers web")}
+    assert sorted(failures.values()) == [0, 1, 1, 1], "three servers, each once"
+    assert failures[line["server"]] == 1
 
 
 def test_access_line_of_a_connect_that_takes_too_long(weir):
