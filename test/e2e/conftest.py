@@ -25,7 +25,7 @@ def pytest_runtest_makereport(item, call):
         item.failed_call = report.failed
         for running in getattr(item, "weirs", ()):
             if report.failed and running.stderr_path.exists():
-                report.sections.append(("weir's stderr", running.stderr()[-20000:]))
+                report.sections.append(("weir's stderr", running.stderr()[-4000:]))
 
 
 @pytest.fixture
