@@ -242,6 +242,7 @@ def test_show_counters_and_version(echo_weir, sessions):
     counters = running.admin("show counters")
     assert counters["sessions"] == 2
     assert counters["bytes_in"] == 2
+    assert counters["loop_turns"] > 0
     version = running.admin("show version")
     assert set(version) == {"version", "libuv", "jansson"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", version["version"])
