@@ -7,6 +7,8 @@
  *   EAGAIN means that the source is empty, or stands at an urgent mark.
  * - A 64 KiB pipe can hold more than 64 KiB, so bytes are counted from what splice returned.
  * - SPLICE_F_MORE makes the destination wait for more, which nobody here can promise.
+ * - The kernel offers all slots of a default pipe to the destination at once. So a short count
+ *   means that it is full; another call would only say EAGAIN, 12 times per MiB to a slow reader.
  *
  * A pipe is taken when bytes come and given back when they have left; an idle session holds none.
  */
@@ -49,6 +51,8 @@ static enum pump_result flush(struct direction *direction, struct pump_io *io)
         }
         direction->pending -= (uint32_t)sent;
         direction->bytes += (uint64_t)sent;
+        if (direction->pending > 0)
+            return PUMP_WANT_WRITE;
     }
     return PUMP_AGAIN;
 }
