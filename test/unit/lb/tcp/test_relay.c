@@ -364,6 +364,33 @@ static void a_reset_waits_no_longer_than_it_may(void **state)
     }
 }
 
+/* The FIN stands unacknowledged behind the bytes, has a number of its own, and is no byte. */
+static void a_fin_is_not_counted_as_lost(void **state)
+{
+    struct world w;
+    struct chain chain = {.server = -1};
+    struct pair_eaten eaten = {0};
+
+    (void)state;
+    open_with(&w, CONFIG_SPLICE_OFF);
+    pair_option(w.listener[0], SOL_SOCKET, SO_RCVBUF, SMALL);
+    chain = world_chain(&w, 0);
+    assert_int_equal(pair_feed(chain.client, 0, 20000), 20000);
+    assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_HALF_CLOSED);
+    WORLD_UNTIL(&w, on_the_way(&chain, CLIENT) == 20000);
+    chain_reset(&chain.client);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_RESETTING);
+    world_pass(&w, 2000);
+    assert_ended(chain.session, SESSION_END_CLIENT_RESET);
+    assert_true(chain.session->lost > 0);
+    pair_wait(chain.server, POLLERR);
+    pair_eat(chain.server, &eaten, UINT64_MAX);
+    assert_int_equal(eaten.place + chain.session->lost, 20000);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
 /* The first to fail is the reason, and a server is not suspect for what came of it. */
 static void of_two_resets_the_first_is_the_reason(void **state)
 {
@@ -504,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_reset_after_a_half_close_passes),
         cmocka_unit_test(a_reset_by_the_other_side_after_a_half_close_passes),
         cmocka_unit_test(a_reset_waits_no_longer_than_it_may),
+        cmocka_unit_test(a_fin_is_not_counted_as_lost),
         cmocka_unit_test(of_two_resets_the_first_is_the_reason),
         cmocka_unit_test(an_answer_survives_a_failed_request),
         cmocka_unit_test(a_killed_session_tells_what_is_lost),
