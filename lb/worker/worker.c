@@ -62,7 +62,23 @@ static void end_turn(struct worker *worker)
     worker->turn_us = 0;
 }
 
-static void on_alarm(uv_timer_t *timer);
+static void on_busy(uv_idle_t *busy)
+{
+    (void)busy;
+}
+
+/*
+ * The wheel moves in the check phase of this turn, which must not sleep on the way there. Not by
+ * setting the alarm anew: libuv 1.44 runs timers until none is due, so one that sets itself for a
+ * time that has come goes round for ever (uv__run_timers).
+ */
+static void on_alarm(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+
+    worker->alarm_ms = WHEEL_NEVER;
+    uv_idle_start(&worker->busy, on_busy);
+}
 
 /* Counts from libuv's own idea of now, which stands still during a turn. */
 static void set_alarm(struct worker *worker)
@@ -79,16 +95,6 @@ static void set_alarm(struct worker *worker)
         uv_timer_start(&worker->alarm, on_alarm, next > now ? next - now : 0, 0);
 }
 
-/* The loop is awake, and the wheel moves in the check phase; if this came too early, there is
- * another. */
-static void on_alarm(uv_timer_t *timer)
-{
-    struct worker *worker = timer->data;
-
-    worker->alarm_ms = WHEEL_NEVER;
-    set_alarm(worker);
-}
-
 static void on_events(uv_poll_t *events, int status, int what)
 {
     struct worker *worker = events->data;
@@ -96,11 +102,6 @@ static void on_events(uv_poll_t *events, int status, int what)
     (void)status;
     (void)what;
     poller_wait(&worker->poller, 0);
-}
-
-static void on_busy(uv_idle_t *busy)
-{
-    (void)busy;
 }
 
 static void on_check(uv_check_t *check)
