@@ -45,7 +45,7 @@ must_check int control_watch_start(struct control *control);
 must_check int control_watch(struct control *control, struct pool_member *member);
 void control_unwatch_all(struct control *control);
 /* A worker's mail: a connect to the server failed. Takes over the reference. */
-void control_suspected(void *control, struct server *server);
+void control_suspected(void *owner, struct server *server);
 
 /* ---- control.c ---- */
 /* The pools have changed: a new view for all workers, now or as soon as the pace allows. */
