@@ -86,8 +86,6 @@ static enum session_end_reason reason_of(unsigned side, int error)
     case ECONNREFUSED:
         return side == CLIENT ? SESSION_END_CLIENT_RESET : SESSION_END_SERVER_RESET;
     default:
-        if (socket_error_is_ours(error))
-            return SESSION_END_NO_RESOURCES;
         return side == CLIENT ? SESSION_END_CLIENT_LOST : SESSION_END_SERVER_LOST;
     }
 }
@@ -107,7 +105,6 @@ static bool untouched(const struct session *session)
 static void side_failed(struct session *session, unsigned side, int error)
 {
     struct tcp *tcp = session->tcp;
-    bool by_server = side == SERVER && !socket_error_is_ours(error);
 
     if (session->side[side].error != 0)
         return;
@@ -117,11 +114,16 @@ static void side_failed(struct session *session, unsigned side, int error)
         session_end(session, reason_of(session->failed, session->side[session->failed].error));
         return;
     }
-    if (by_server && session->state == SESSION_RELAYING && untouched(session)) {
+    if (socket_error_is_ours(error)) {
+        /* The side itself lives: there is no end of it to wait for. */
+        session_end(session, SESSION_END_NO_RESOURCES);
+        return;
+    }
+    if (side == SERVER && session->state == SESSION_RELAYING && untouched(session)) {
         session_retry(session, error);
         return;
     }
-    if (by_server && session->direction[SERVER].bytes == 0)
+    if (side == SERVER && session->direction[SERVER].bytes == 0)
         tcp->env.suspect(tcp->env.owner, session->server);
     relay_discard(session, !side);
     session->failed = (uint8_t)side;
