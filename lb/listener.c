@@ -125,7 +125,7 @@ static int bind_socket(struct opening *opening, struct listener *listener, uint3
 {
     const struct config_listener *config = listener->config;
     const struct address *address = &config->bind.address;
-    /* clang-tidy takes it that listener_count may have grown since listener_init saw each of them. */
+    /* clang-tidy takes it that listener_count may have grown since listener_init saw each. */
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
