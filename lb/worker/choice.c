@@ -4,10 +4,14 @@
  */
 #include "lb/worker/private.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+/* A worker that lacked the memory for a view tries it again this often. */
+#define VIEW_RETRY_MS 50
 
 /* ---- what tcp asks of its surroundings ---- */
 
@@ -114,25 +118,45 @@ static void swap_view(struct worker *worker, struct view *view, struct sched_cur
     worker->cursor = cursor;
 }
 
-static void set_view(struct worker *worker, struct view *view)
+/* False: no memory for the cursors; the old view serves on, and `view_timer` tries again. */
+static bool adopt(struct worker *worker, struct view *view)
 {
     bool first = worker->view == NULL;
     struct sched_cursor **cursor = new_cursors(worker, view);
 
-    worker_begin_turn(worker);
     if (cursor == NULL) {
-        log_error("a worker lacks the memory for a new view and keeps the old one",
-                  LOG_U("worker", worker->options.index));
-        view_put(&view);
-        return;
+        worker->wanted = view;
+        wheel_set(&worker->wheel, &worker->view_timer, clock_now_ms() + VIEW_RETRY_MS);
+        return false;
     }
     swap_view(worker, view, cursor);
-    if (first)
+    if (first && !worker->draining)
         acceptor_start(worker->acceptor);
     if (view->draining > 0)
         wheel_set(&worker->wheel, &worker->drain_timer, worker->wheel.now_ms);
     for (uint32_t i = 0; i < view->count; i++)
         tcp_wake_queued(worker->tcp, i);
+    return true;
+}
+
+void worker_view_tick(struct wheel_timer *timer, uint64_t now_ms)
+{
+    struct worker *worker = container_of(timer, struct worker, view_timer);
+    struct view *view = worker->wanted;
+
+    (void)now_ms;
+    worker->wanted = NULL;
+    (void)adopt(worker, view);
+}
+
+/* Takes over the reference. */
+static void set_view(struct worker *worker, struct view *view)
+{
+    wheel_cancel(&worker->wheel, &worker->view_timer);
+    view_put(&worker->wanted);
+    if (!adopt(worker, view))
+        log_error("a worker lacks the memory for a new view; until then the old one serves",
+                  LOG_U("worker", worker->options.index));
 }
 
 struct view_mail {
@@ -144,6 +168,7 @@ static void deliver_view(struct mail *mail, void *owner)
 {
     struct view_mail *view = container_of(mail, struct view_mail, mail);
 
+    worker_begin_turn(owner);
     set_view(owner, view->view);
     free(view);
 }

@@ -141,6 +141,7 @@ static void deliver_stop(struct mail *mail, void *owner)
     acceptor_stop(worker->acceptor);
     while (cursor != UINT32_MAX)
         tcp_kill(worker->tcp, &all, SESSION_END_SHUTDOWN, &cursor, UINT64_MAX);
+    wheel_cancel(&worker->wheel, &worker->view_timer);
     wheel_cancel(&worker->wheel, &worker->drain_timer);
     wheel_cancel(&worker->wheel, &worker->end_timer);
     worker_close_handles(worker);

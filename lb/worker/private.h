@@ -33,6 +33,8 @@ struct worker {
     struct acceptor *acceptor;
     struct view *view;
     struct sched_cursor **cursor; /* one per pool of the view */
+    struct view *wanted;          /* memory was short for it */
+    struct wheel_timer view_timer;
     struct random_state random;
     _Atomic uint64_t longest_turn_us; /* control reads and clears it */
     uint64_t turn_us;                 /* when this turn began to work; 0 between turns */
@@ -58,6 +60,7 @@ struct server *worker_pick(void *owner, uint32_t pool, uint64_t key,
 const struct pool_policy *worker_policy(void *owner, uint32_t pool);
 void worker_suspect(void *owner, struct server *server);
 void worker_free_view(struct worker *worker);
+void worker_view_tick(struct wheel_timer *timer, uint64_t now_ms);
 
 /* ---- orders.c ---- */
 void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms);

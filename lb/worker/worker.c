@@ -216,6 +216,7 @@ static int start_thread(struct worker *worker)
 static void free_parts(struct worker *worker)
 {
     worker_free_view(worker);
+    view_put(&worker->wanted);
     acceptor_free(&worker->acceptor);
     tcp_free(&worker->tcp);
     pipe_pool_deinit(&worker->pipes);
@@ -227,6 +228,7 @@ static void init_parts(struct worker *worker, const struct worker_options *optio
 {
     worker->options = *options;
     wheel_init(&worker->wheel, clock_now_ms());
+    wheel_timer_init(&worker->view_timer, worker_view_tick);
     wheel_timer_init(&worker->drain_timer, worker_drain_tick);
     wheel_timer_init(&worker->end_timer, worker_end_tick);
     pipe_pool_init(&worker->pipes, options->pipe_limit, MIN(PIPES_KEPT, options->pipe_limit));
