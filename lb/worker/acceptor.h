@@ -1,8 +1,9 @@
 /*
  * Purpose: takes clients off a worker's listening sockets, as many as the limits allow, and pauses
- * when they, or this machine's descriptors or memory, are used up. Thread:  the worker's. Owns: the
- * worker's one socket of each listener, from acceptor_new on. Fails:   acceptor_new without memory.
- * Running out is a state, not an error: see acceptor_release.
+ *          when they, or this machine's descriptors or memory, are used up.
+ * Thread:  the worker's.
+ * Owns:    the worker's one socket of each listener, from acceptor_new on.
+ * Fails:   acceptor_new without memory. Running out is a state, not an error: see acceptor_release.
  *
  * Listening sockets are level-triggered: an edge-triggered one with a queue left gives no event
  * when it is taken up again. A paused listener is out of the set; the wheel puts it back.

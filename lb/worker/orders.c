@@ -96,26 +96,29 @@ static void deliver_idle(struct mail *mail, void *owner)
 
 void worker_tell_idle(struct worker *worker)
 {
-    struct order_mail *order;
+    struct order_mail *order = worker->drain;
 
-    if (!worker->draining || worker->told_idle || tcp_sessions(worker->tcp) > 0)
+    if (order == NULL || tcp_sessions(worker->tcp) > 0)
         return;
-    order = new_order(worker);
-    if (order == NULL)
-        return; /* the next turn tries again */
-    worker->told_idle = true;
+    worker->drain = NULL;
     order->idle = worker->options.idle;
     mailbox_post(worker->options.control, &order->mail, deliver_idle);
 }
 
+/* The order is kept: it goes back as the answer, which so cannot fail for want of memory. */
 static void deliver_drain(struct mail *mail, void *owner)
 {
     struct worker *worker = owner;
+    struct order_mail *order = container_of(mail, struct order_mail, mail);
 
     worker_begin_turn(worker);
+    if (worker->draining) {
+        free(order);
+        return;
+    }
     worker->draining = true;
+    worker->drain = order;
     acceptor_stop(worker->acceptor);
-    free(container_of(mail, struct order_mail, mail));
 }
 
 static void deliver_end(struct mail *mail, void *owner)

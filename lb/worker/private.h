@@ -14,6 +14,8 @@
 #include "lb/worker/acceptor.h"
 #include "lb/worker/worker.h"
 
+struct order_mail;
+
 struct worker {
     struct worker_options options;
     uv_thread_t thread;
@@ -43,8 +45,8 @@ struct worker {
     struct wheel_timer end_timer; /* ends all sessions, a slice at a time */
     uint32_t end_cursor;
     enum session_end_reason end_reason;
-    bool draining; /* accepts no more */
-    bool told_idle;
+    bool draining;            /* accepts no more */
+    struct order_mail *drain; /* what `idle` is told with; NULL before and after */
 };
 
 /* BUG unless the caller is the worker's own thread. */

@@ -221,6 +221,7 @@ static void free_parts(struct worker *worker)
     tcp_free(&worker->tcp);
     pipe_pool_deinit(&worker->pipes);
     poller_close(&worker->poller);
+    free(worker->drain);
     free(worker);
 }
 

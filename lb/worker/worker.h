@@ -2,7 +2,8 @@
  * Purpose: one thread, one libuv loop, one epoll set; its listening sockets and sessions.
  * Thread:  all verbs: control. They post to the worker's mailbox and return.
  * Owns:    the thread and all that lives on it. A posted query belongs to the worker until it comes
- * back. Fails:   worker_start with one sentence in `error`.
+ *          back.
+ * Fails:   worker_start with one sentence in `error`.
  */
 #pragma once
 
