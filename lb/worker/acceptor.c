@@ -111,22 +111,38 @@ static void unreserve(struct acceptor *acceptor, struct listener *listener)
 
 enum accepted { ACCEPTED, ACCEPTED_NONE, ACCEPT_AGAIN, ACCEPT_PAUSE };
 
-static enum accepted accept_error(struct slot *slot, int error)
+/* The connection at the head of the queue is gone, or failed before it was ours (accept(2)). */
+static bool is_clients_own(int error)
 {
     switch (error) {
-    case EAGAIN:
-        return ACCEPTED_NONE;
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ENOMEM:
-        metrics_add(slot->acceptor->options.metrics, METRIC_ACCEPT_ERRORS, 1);
-        pause_slot(slot, strerror(error));
-        return ACCEPT_PAUSE;
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+    case ECONNRESET:
+        return true;
     default:
-        /* The client's own errors (accept(2): ECONNABORTED, EPROTO, EPERM, …): on to the next. */
-        return ACCEPT_AGAIN;
+        return false;
     }
+}
+
+/* An error that stays (EMFILE, ENOMEM, EPERM, EINVAL of a socket that somebody killed, …) pauses,
+ * for the next accept would only fail again. */
+static enum accepted accept_error(struct slot *slot, int error)
+{
+    if (error == EAGAIN)
+        return ACCEPTED_NONE;
+    if (is_clients_own(error) || error == EINTR)
+        return ACCEPT_AGAIN;
+    metrics_add(slot->acceptor->options.metrics, METRIC_ACCEPT_ERRORS, 1);
+    pause_slot(slot, strerror(error));
+    return ACCEPT_PAUSE;
 }
 
 static enum accepted accept_one(struct slot *slot)
