@@ -10,7 +10,6 @@
 #include "common/notify.h"
 #include "common/wheel.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -397,19 +396,6 @@ enum control_state control_state(const struct control *control)
     return control->state;
 }
 
-static uint64_t count_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    uint64_t count = 0;
-
-    if (dir == NULL)
-        return 0;
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count - 3; /* ".", ".." and the directory itself */
-}
-
 void control_status(struct control *control, struct control_status *out)
 {
     struct log_counts counts;
@@ -420,7 +406,7 @@ void control_status(struct control *control, struct control_status *out)
         .uptime_ms = clock_now_ms() - control->started_ms,
         .workers = (uint32_t)control->worker_count,
         .sessions = atomic_load_explicit(&control->sessions, memory_order_relaxed),
-        .descriptors_open = count_descriptors(),
+        .descriptors_open = control_count_descriptors(),
         .limits = control->limits,
         .control_turn_us = control->longest_turn_us,
         .log_written = counts.written,

@@ -44,7 +44,7 @@ size_t control_listeners(const struct control *control, const struct listener **
 
 enum control_state control_state(const struct control *control);
 
-/* Counts descriptors in /proc, and begins the longest turns anew: not to be asked each second. */
+/* Begins the longest turns anew. */
 struct control_status {
     enum control_state state;
     uint64_t uptime_ms;

@@ -39,6 +39,11 @@ struct control {
     void *on_stop_arg;
 };
 
+/* ---- descriptors.c ---- */
+uint64_t control_count_descriptors(void);
+/* The same on kernels before 6.2. */
+uint64_t control_poll_descriptors(void);
+
 /* ---- watch.c: health ---- */
 must_check int control_watch_start(struct control *control);
 /* Starts or ends the probing of one server, as its admin state wants. */
