@@ -158,32 +158,27 @@ static void close_admin(void *arg)
     admin_close(arg);
 }
 
-static int run(const struct config *config, struct control *control, const struct limits *limits,
-               char *error)
+static int run(const struct config *config, struct control *control, struct admin **admin,
+               const struct limits *limits, char *error)
 {
-    struct admin *admin = NULL;
-    int failed = open_admin(control, config, &admin, error);
+    int failed = open_admin(control, config, admin, error);
 
-    control_on_stop(control, close_admin, &admin);
     failed = failed ? failed : start_log(config, error);
-    if (failed) {
-        admin_close(&admin);
+    if (failed)
         return failed;
-    }
     if (log_thread_attach("control") < 0)
         log_warn("control logs without a ring: no memory");
     tell_limits(config, limits);
     failed = control_start(control, error, ERROR_MAX);
-    failed = failed ? failed : admin_start(admin, error, ERROR_MAX);
-    if (!failed)
-        failed = control_run(control);
-    return failed;
+    failed = failed ? failed : admin_start(*admin, error, ERROR_MAX);
+    return failed ? failed : control_run(control);
 }
 
 static int serve(const struct config *config, char *error)
 {
     struct listener *listeners = NULL;
     struct control *control = NULL;
+    struct admin *admin = NULL; /* control closes it when it stops, however far the start came */
     struct limits limits;
     int failed = compute_limits(config, &limits, error);
 
@@ -195,7 +190,8 @@ static int serve(const struct config *config, char *error)
         listeners_close(&listeners, config->listener_count);
         return failed;
     }
-    failed = run(config, control, &limits, error);
+    control_on_stop(control, close_admin, &admin);
+    failed = run(config, control, &admin, &limits, error);
     control_free(&control);
     log_thread_detach();
     log_stop(LOG_WAIT_MS);

@@ -105,6 +105,20 @@ static void on_ready_timer(uv_timer_t *timer)
 
 /* ---- the end ---- */
 
+static void close_handles(struct control *control)
+{
+    uv_close((uv_handle_t *)&control->publish_timer, NULL);
+    uv_close((uv_handle_t *)&control->health_timer, NULL);
+    uv_close((uv_handle_t *)&control->ready_timer, NULL);
+    uv_close((uv_handle_t *)&control->shutdown_timer, NULL);
+    uv_close((uv_handle_t *)&control->prepare, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(control->signal); i++)
+        uv_close((uv_handle_t *)&control->signal[i], NULL);
+    /* Last: it delivers what the workers have sent before they were stopped. */
+    mailbox_close(&control->mailbox);
+}
+
+/* From any state, half-started ones included; what is left then is to run the close callbacks. */
 static void stop(struct control *control)
 {
     if (control->stopping)
@@ -115,14 +129,8 @@ static void stop(struct control *control)
     while (control->worker_count > 0)
         worker_stop(&control->worker[--control->worker_count]);
     control_unwatch_all(control);
-    uv_close((uv_handle_t *)&control->publish_timer, NULL);
-    uv_close((uv_handle_t *)&control->health_timer, NULL);
-    uv_close((uv_handle_t *)&control->ready_timer, NULL);
-    uv_close((uv_handle_t *)&control->shutdown_timer, NULL);
-    uv_close((uv_handle_t *)&control->prepare, NULL);
-    for (size_t i = 0; i < ARRAY_LEN(control->signal); i++)
-        uv_close((uv_handle_t *)&control->signal[i], NULL);
-    mailbox_close(&control->mailbox);
+    if (control->open)
+        close_handles(control);
 }
 
 static void on_idle(void *owner, struct worker *worker)
@@ -248,6 +256,7 @@ static int open_handles(struct control *control)
 
     if (failed)
         return failed;
+    control->open = true;
     open_timer(control, &control->publish_timer);
     open_timer(control, &control->health_timer);
     open_timer(control, &control->ready_timer);
@@ -352,8 +361,7 @@ void control_free(struct control **control)
 
     if (old == NULL)
         return;
-    if (!old->stopping && old->mailbox.owner != NULL)
-        stop(old);
+    stop(old);
     loop_close(&old->loop);
     pools_free(&old->pools);
     listeners_close(&old->listeners, old->config->listener_count);

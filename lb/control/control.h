@@ -33,8 +33,10 @@ int control_run(struct control *control);
 
 void control_free(struct control **control);
 
-/* `stop` is called when the loop is to end: whoever has handles on it closes them. One listener:
- * admin. */
+/*
+ * `stop` is called once, when the loop is to end, at the latest by control_free: whoever has
+ * handles on it closes them. One listener: admin.
+ */
 void control_on_stop(struct control *control, void (*stop)(void *arg), void *arg);
 
 uv_loop_t *control_loop(struct control *control);

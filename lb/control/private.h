@@ -29,6 +29,7 @@ struct control {
     uv_prepare_t prepare;
     uv_signal_t signal[3];
     enum control_state state;
+    bool open; /* the handles are on the loop */
     bool stopping;
     bool announced; /* the service manager knows that weir serves */
     uint64_t started_ms;
