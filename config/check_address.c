@@ -1,6 +1,9 @@
 /*
  * Purpose: the checks on addresses: what can be bound, what overlaps, what leads back to weir
- * itself. Thread:  the helper process. Owns:    nothing. Fails:   see loader.h.
+ *          itself.
+ * Thread:  the helper process.
+ * Owns:    nothing.
+ * Fails:   see loader.h.
  */
 #include "config/loader.h"
 

@@ -1,8 +1,9 @@
 /*
  * Purpose: the text of a configuration with all it includes, fit for libconfig, and where each of
- * its lines comes from. Thread:  the helper process. Owns:    the text and the names;
- * config_source_deinit frees them. Fails:   what is wrong is added to the errors, with file and
- * line.
+ *          its lines comes from.
+ * Thread:  the helper process.
+ * Owns:    the text and the names; config_source_deinit frees them.
+ * Fails:   what is wrong is added to the errors, with file and line.
  *
  * Private to config/. Three traps of libconfig 1.5 end here:
  *  - `@include` never reaches it. It resolves includes by the working directory, and calls exit()

@@ -1,7 +1,8 @@
 /*
  * Purpose: a process beside weir that reads configuration files, so that neither a parser that
- * calls exit() nor a disk that hangs can take traffic down. Thread:  control. helper_start before
- * the process has any thread, socket or loop: it forks, and weir never does again (DESIGN §3).
+ *          calls exit() nor a disk that hangs can take traffic down.
+ * Thread:  control. helper_start before the process has any thread, socket or loop: it forks, and
+ *          weir never does again (DESIGN §3).
  * Owns:    the helper process, which ends with weir or at helper_stop.
  * Fails:   a negative errno; helper_load then has at least one error to tell.
  *

@@ -2,7 +2,8 @@
  * Purpose: reads one HTTP/1.x response as it arrives (RFC 9112): its status, and where its body is.
  * Thread:  the owner's.
  * Owns:    nothing: bytes are looked at once and not kept; those of the body go out through a
- * function. Fails:   HTTP_REPLY_BROKEN, with a phrase in `why`.
+ *          function.
+ * Fails:   HTTP_REPLY_BROKEN, with a phrase in `why`.
  *
  * Private to lb/health. No socket and no clock in here. However the bytes are cut into pieces, the
  * result is the same.

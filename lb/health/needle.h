@@ -1,7 +1,9 @@
 /*
  * Purpose: finds a text in bytes that come in pieces (Knuth, Morris and Pratt 1977): nothing that
- * has passed is looked at again, so no piece need be kept. Thread:  the owner's. Owns:    nothing:
- * the text is borrowed. Fails:   never.
+ *          has passed is looked at again, so no piece need be kept.
+ * Thread:  the owner's.
+ * Owns:    nothing: the text is borrowed.
+ * Fails:   never.
  *
  * Private to lb/health.
  */

@@ -2,8 +2,8 @@
  * Purpose: one health check of one server by one kind of probe.
  * Thread:  control.
  * Owns:    the probe's memory belongs to the schedule, of the size its kind asks for; sockets
- * belong to the kind and are closed by the time the verdict is told. Fails:   start returns a
- * negative errno when our own machine lacks something; no verdict follows.
+ *          belong to the kind and are closed by the time the verdict is told.
+ * Fails:   start returns a negative errno when our own machine lacks something; no verdict follows.
  *
  * Private to lb/health. A kind is one row here and one file. Every started probe ends with exactly
  * one verdict: pass, fail with a detail, or cancelled.

@@ -1,6 +1,7 @@
 /*
  * Purpose: the kind "maglev": a client's address decides on the server, the same on every instance
- * and with few clients moved by any change (Eisenbud and others, NSDI 2016). Thread:  see kind.h.
+ *          and with few clients moved by any change (Eisenbud and others, NSDI 2016).
+ * Thread:  see kind.h.
  * Owns:    the ring; a reference to the table.
  * Fails:   build without memory.
  *

@@ -1,7 +1,9 @@
 /*
  * Purpose: a schedule over a kind of probe that only writes down what it is asked, in a time that
- * the test sets: no loop, no socket, no waiting. Thread:  the test's. Owns:    one world at a time:
- * the schedule and FAKE_SERVERS servers, told apart by their port. Fails:   as a cmocka assertion.
+ *          the test sets: no loop, no socket, no waiting.
+ * Thread:  the test's.
+ * Owns:    one world at a time: the schedule and FAKE_SERVERS servers, told apart by their port.
+ * Fails:   as a cmocka assertion.
  */
 #pragma once
 
