@@ -1,0 +1,338 @@
+"""Listeners: addresses, workers that share them, and what is set on the sockets of a session.
+
+Issue 2, "Workers and listeners" and the socket settings of "Sessions". Options are read from weir's
+own sockets, not from what it says of them.
+"""
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+
+import pytest
+
+from lib.meeting import Meeting
+from lib.peers import read_exactly
+from lib.ports import free_port, join
+from lib.servers import answer_of
+from lib.snapshot import ss
+from lib.wait import eventually
+
+TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
+
+
+# ---- workers ----
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_every_worker_has_sessions(weir, responders, caller, workers):
+    w = weir([responders(1)[0].address], weir={"workers": workers})
+    assert len(ss(w.pid, "state", "listening", f"sport = :{w.address[1]}")) == workers
+    calls = caller(w.address, count=400).finish()
+    assert all(call.ok for call in calls)
+    # The low eight bits of an id are the worker's number.
+    served = [line["id"] & 0xff for line in w.wait_access(400)]
+    assert {worker: served.count(worker) for worker in set(served)}.keys() == set(range(workers))
+    assert min(map(served.count, range(workers))) >= 400 / workers / 3
+
+
+# ---- addresses ----
+
+def test_each_listener_feeds_its_pool(weir, responders):
+    servers = dict(zip("abc", responders(3)))
+    hosts = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "::1"}
+    w = weir(
+        pools=[{"name": name, "servers": [{"name": name, "address": server.address}]}
+               for name, server in servers.items()],
+        listeners=[{"name": f"to-{name}", "pool": name, "bind": join(host, free_port(host))}
+                   for name, host in hosts.items()])
+    for listener in w.configuration["listeners"]:
+        host, port = listener["bind"].rsplit(":", 1)
+        assert answer_of((host.strip("[]"), int(port)))[1].strip() == listener["pool"]
+    assert {line["listener"]: line["server"] for line in w.wait_access(3)} == {
+        "to-a": "a", "to-b": "b", "to-c": "c"}
+
+
+def test_ipv6_on_both_sides(weir, responder):
+    w = weir([responder("six", host="::1").address], listener={"bind": join("::1", free_port("::1"))})
+    assert answer_of(w.address)[1].strip() == "six"
+    line, = w.wait_access(1)
+    assert line["client"].startswith("[::1]:") and line["server_address"].startswith("[::1]:")
+
+
+@pytest.mark.parametrize("bindv6only", [0, 1])
+def test_v6only_is_what_the_configuration_says(weir, responders, namespace, bindv6only):
+    """And not what net.ipv6.bindv6only says: two listeners share a port, or one takes both."""
+    there = namespace()
+    there.sysctl("net.ipv6.bindv6only", bindv6only)
+
+    def get(host, port):
+        return there.run("curl", "-s", "--max-time", "5", f"http://{join(host, port)}/").strip()
+    server = f"127.0.0.1:{free_port()}"
+    with contextlib.closing(_in_namespace(there, server)):
+        w = weir([server], wrap=there.wrap, listeners=[
+            {"name": "six", "pool": "web", "bind": "[::]:80", "v6only": True},
+            {"name": "four", "pool": "web", "bind": "0.0.0.0:80"},
+            {"name": "both", "pool": "web", "bind": "[::]:81", "v6only": False}])
+        for host, port in (("::1", 80), ("127.0.0.1", 80), ("::1", 81), ("127.0.0.1", 81)):
+            assert get(host, port) == "there"
+        lines = w.wait_access(4)
+    assert [line["listener"] for line in lines] == ["six", "four", "both", "both"]
+    # A client that came by IPv4 has its own address, not ::ffff:127.0.0.1.
+    assert [line["client"].rsplit(":", 1)[0] for line in lines] == [
+        "[::1]", "127.0.0.1", "[::1]", "127.0.0.1"]
+
+
+class _in_namespace:
+    """A responder in a namespace."""
+
+    def __init__(self, there, address):
+        from lib.servers import Responder
+        self.server = Responder("there", wrap=there.wrap, port=int(address.rsplit(":", 1)[1]))
+        self.server.start()
+
+    def close(self):
+        self.server.discard()
+
+
+def test_v6only_is_the_default(weir, responders):
+    port = free_port("::")
+    w = weir([responders(1)[0].address], listener={"bind": f"[::]:{port}"})
+    assert answer_of(("::1", port))[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    assert w.admin("status")["sessions"] == 0
+
+
+@pytest.mark.parametrize("address, vip", [("192.0.2.1", "192.0.2.1/32"),
+                                          ("2001:db8::1", "2001:db8::1/128")])
+def test_freebind_serves_as_soon_as_the_address_comes(weir, namespace, address, vip):
+    """A standby: the VIP is another machine's until it moves here."""
+    there = namespace()
+    server = f"127.0.0.1:{free_port()}"
+    url = f"http://{join(address, 80)}/"
+    with contextlib.closing(_in_namespace(there, server)):
+        weir([server], wrap=there.wrap, listener={"bind": join(address, 80), "freebind": True})
+        with pytest.raises(RuntimeError):
+            there.run("curl", "-sf", "--max-time", "5", url)
+        there.run("ip", "address", "add", vip, "dev", "lo")
+        answered = eventually(lambda: _curl(there, url), 5, "the VIP is served")
+    assert answered == "there"
+
+
+def _curl(there, url):
+    with contextlib.suppress(RuntimeError):
+        return there.run("curl", "-sf", "--max-time", "5", url).strip()
+
+
+# ---- what is set on sockets ----
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("backlog", [7, 300])
+def test_backlog_is_the_kernel_s(weir, responders, workers, backlog):
+    w = weir([responders(1)[0].address], weir={"workers": workers}, listener={"backlog": backlog})
+    rows = ss(w.pid, "state", "listening", f"sport = :{w.address[1]}")
+    # Send-Q of a listening socket is its backlog.
+    assert [int(row[1] if row[0].isdigit() else row[2]) for row in rows] == [backlog] * workers
+
+
+class Sockets:
+    """weir's TCP sockets by state, as duplicates to ask; a context manager."""
+
+    def __init__(self, pid):
+        self._pid = pid
+        self.listening = []
+        self.connected = {}
+
+    def __enter__(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        handle = os.pidfd_open(self._pid)
+        for name in os.listdir(f"/proc/{self._pid}/fd"):
+            fd = libc.syscall(438, handle, int(name), 0)  # pidfd_getfd(2)
+            if fd < 0:
+                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+            self._sort(fd)
+        os.close(handle)
+        return self
+
+    def _sort(self, fd):
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:
+            os.close(fd)
+            return
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            sock.close()
+        elif sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            self.listening.append(sock)
+        else:
+            self.connected[sock.getpeername()] = sock
+
+    def __exit__(self, *_):
+        for sock in [*self.listening, *self.connected.values()]:
+            sock.close()
+
+
+def options_of(sock):
+    def ask(level, name):
+        return sock.getsockopt(level, name)
+    tcp = socket.IPPROTO_TCP
+    return {
+        "nodelay": ask(tcp, socket.TCP_NODELAY),
+        "oobinline": ask(socket.SOL_SOCKET, socket.SO_OOBINLINE),
+        "notsent_lowat": ask(tcp, TCP_NOTSENT_LOWAT),
+        "keepalive": ask(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        "keepalive_idle": ask(tcp, socket.TCP_KEEPIDLE),
+        "keepalive_interval": ask(tcp, socket.TCP_KEEPINTVL),
+        "keepalive_count": ask(tcp, socket.TCP_KEEPCNT),
+        "user_timeout": ask(tcp, socket.TCP_USER_TIMEOUT),
+    }
+
+
+def buffers_of(sock):
+    # The kernel doubles what is asked for (socket(7)).
+    return {"rcvbuf": sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2,
+            "sndbuf": sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2}
+
+
+DEFAULTS = {"nodelay": 1, "oobinline": 1, "notsent_lowat": 128 << 10, "keepalive": 1,
+            "keepalive_idle": 60, "keepalive_interval": 10, "keepalive_count": 6,
+            "user_timeout": 0}
+
+SET = {"notsent_lowat": "64k", "keepalive_idle": "7s", "keepalive_interval": "3s",
+       "keepalive_count": 4, "user_timeout": "12345ms"}
+
+
+@contextlib.contextmanager
+def session_sockets(weir, **configuration):
+    """(weir, [its socket towards the client, its socket towards the server])"""
+    with Meeting() as meeting:
+        w = weir([meeting.address], **configuration)
+        client, server = meeting.meet(w.address)
+        server.sendall(b"x")
+        read_exactly(client, 1)
+        with Sockets(w.pid) as sockets:
+            yield w, [sockets.connected[client.getsockname()],
+                      sockets.connected[server.getsockname()]]
+
+
+@pytest.mark.parametrize("section", ["listener", "defaults"])
+@pytest.mark.parametrize("given, wanted", [
+    ({}, DEFAULTS),
+    (SET, {**DEFAULTS, "notsent_lowat": 64 << 10, "keepalive_idle": 7, "keepalive_interval": 3,
+           "keepalive_count": 4, "user_timeout": 12345}),
+    ({"rcvbuf": "32k", "sndbuf": "48k"}, DEFAULTS),
+], ids=["defaults", "set", "buffers"])
+def test_both_sockets_of_a_session_are_set(weir, section, given, wanted):
+    with session_sockets(weir, **{section: given}) as (_, sockets):
+        for sock in sockets:
+            assert options_of(sock) == wanted
+            if "rcvbuf" in given:
+                assert buffers_of(sock) == {"rcvbuf": 32 << 10, "sndbuf": 48 << 10}
+
+
+def test_keepalive_can_be_off(weir):
+    with session_sockets(weir, listener={"keepalive_idle": "0"}) as (_, sockets):
+        assert [options_of(sock)["keepalive"] for sock in sockets] == [0, 0]
+
+
+def test_buffers_stay_the_kernel_s_unless_set(weir):
+    """A buffer that was set is no longer tuned, so 0 must not set one."""
+    with session_sockets(weir) as (_, sockets):
+        for sock in sockets:
+            assert sock.getsockopt(socket.SOL_SOCKET, 72) == 0  # SO_BUF_LOCK
+
+
+def timers(weir):
+    """ss tells a timer as timer:(keepalive,6.8sec,0)."""
+    rows = ss(weir.pid, "-o", "state", "established")
+    return re.findall(r"timer:\((\w+),", " ".join(" ".join(row) for row in rows))
+
+
+def test_keepalive_runs(weir):
+    with session_sockets(weir, listener={"keepalive_idle": "7s"}) as (w, _):
+        assert timers(w).count("keepalive") == 2
+
+
+# ---- a peer that is gone without a word ----
+
+KEEPALIVE = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 2}
+
+
+@pytest.mark.parametrize("side, end", [("client", "client-lost"), ("server", "server-lost")])
+def test_keepalive_ends_the_session_of_a_lost_peer(weir, namespace, side, end):
+    """The link to one side goes dead; idle + interval × count later the other side is told."""
+    there = namespace()
+    script = _Peers(there)
+    with contextlib.closing(script):
+        w = weir([script.server_address], wrap=there.wrap,
+                 listener={"bind": "127.0.0.1:80", **KEEPALIVE})
+        client_port, server_port = script.meet()
+        port = client_port if side == "client" else server_port
+        there.nft(f"tcp dport {port} drop\ntcp sport {port} drop")
+        line, = w.wait_access(1, timeout=15)
+        there.nft_clear()
+    assert (line["end"], line["by"]) == (end, side)
+    assert line["duration_ms"] >= 2900
+
+
+def test_user_timeout_ends_the_session_of_a_lost_server(weir, namespace):
+    """Bytes that nobody acknowledges: keepalive does not run then, and retransmission goes on for
+    a quarter of an hour."""
+    there = namespace()
+    script = _Peers(there)
+    with contextlib.closing(script):
+        w = weir([script.server_address], wrap=there.wrap,
+                 listener={"bind": "127.0.0.1:80", "user_timeout": "1s"})
+        _, server_port = script.meet()
+        there.nft(f"tcp dport {server_port} drop\ntcp sport {server_port} drop")
+        script.client_sends()
+        line, = w.wait_access(1, timeout=15)
+        there.nft_clear()
+    assert (line["end"], line["by"], line["bytes_in"]) == ("server-lost", "server", 2)
+
+
+class _Peers:
+    """Both ends of one session, in a process inside the namespace."""
+
+    CODE = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 8080))
+print("ready", flush=True)
+for line in sys.stdin:
+    if line == "meet\\n":
+        client = socket.create_connection(("127.0.0.1", 80))
+        accepted, _ = server.accept()
+        client.sendall(b"x")
+        accepted.recv(1)
+        accepted.sendall(b"x")
+        client.recv(1)
+        print(client.getsockname()[1], accepted.getpeername()[1], flush=True)
+    else:
+        client.sendall(b"y")
+"""
+    server_address = "127.0.0.1:8080"
+
+    def __init__(self, there):
+        import subprocess
+        import sys
+        self._process = subprocess.Popen(
+            [*there.wrap, sys.executable, "-c", self.CODE], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout.readline() == "ready\n"
+
+    def _tell(self, word):
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+    def meet(self):
+        """(the client's port, the port of weir's connection to the server)"""
+        self._tell("meet")
+        return map(int, self._process.stdout.readline().split())
+
+    def client_sends(self):
+        self._tell("send")
+
+    def close(self):
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
