@@ -53,7 +53,7 @@ void control_publish(struct control *control)
 {
     uint64_t since = clock_now_ms() - control->published_ms;
 
-    if (control->stopping || control->worker_count == 0)
+    if (control->stopping || !control->serving)
         return;
     if (since >= VIEW_EVERY_MS) {
         uv_timer_stop(&control->publish_timer);
@@ -91,7 +91,7 @@ static void announce(struct control *control)
 
 void control_announce(struct control *control)
 {
-    if (control->state == CONTROL_STARTING && control->worker_count > 0 && !any_unknown(control))
+    if (control->state == CONTROL_STARTING && control->serving && !any_unknown(control))
         announce(control);
 }
 
@@ -342,6 +342,7 @@ int control_start(struct control *control, char *error, size_t error_size)
         snprintf(error, error_size, "the health probes cannot start: %s", strerror(-failed));
         return failed;
     }
+    control->serving = true;
     control_publish(control);
     control_announce(control);
     uv_timer_start(&control->ready_timer, on_ready_timer, READY_WITHIN_MS, 0);

@@ -31,6 +31,7 @@ struct control {
     enum control_state state;
     bool open; /* the handles are on the loop */
     bool stopping;
+    bool serving;   /* every server is watched: the first view is a whole one */
     bool announced; /* the service manager knows that weir serves */
     uint64_t started_ms;
     uint64_t published_ms;
