@@ -179,15 +179,15 @@ static void a_pump_that_spent_its_budget_takes_turns(void **state)
     bool waited = false;
 
     (void)state;
-    open_with(&w, CONFIG_SPLICE_OFF);
+    world_init(&w);
+    w.policy.splice = CONFIG_SPLICE_OFF;
+    w.policy.rcvbuf = STREAM; /* as much as the system allows, so that more than a budget waits */
+    world_open_with(&w, WORLD_START_MS, 100);
     chain = world_chain(&w, 0);
+    pair_option(chain.client, SOL_SOCKET, SO_SNDBUF, STREAM);
     in = (struct stream){.from = chain.client, .to = chain.server};
-    while (!in.eaten.end) {
-        advance(&in);
-        poller_wait(&w.poller, 1);
-        waited |= poller_has_tasks(&w.poller);
-        poller_run_tasks(&w.poller);
-    }
+    WORLD_UNTIL(&w, (advance(&in), poller_wait(&w.poller, 1), waited |= poller_has_tasks(&w.poller),
+                     in.eaten.end));
     assert_true(waited);
     assert_int_equal(in.eaten.place, STREAM);
     chain_finish(&w, &chain);

@@ -53,6 +53,7 @@ static uint32_t find(struct crowd *crowd, const struct session_filter *filter,
 {
     struct session_info rows[CHAINS + 1];
     uint32_t cursor = 0;
+    *out = (struct session_info){0};
     uint32_t count = tcp_list(crowd->w.tcp, filter, &cursor, rows, ARRAY_LEN(rows), UINT64_MAX);
 
     assert_int_equal(cursor, UINT32_MAX);

@@ -266,6 +266,7 @@ static inline struct session *world_newest(struct world *w)
         if (session != NULL && (newest == NULL || session->id > newest->id))
             newest = session;
     }
+    BUG_ON(newest == NULL);
     return newest;
 }
 
