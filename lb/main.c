@@ -17,6 +17,7 @@
 #include "lb/listener.h"
 #include "lb/sched/sched.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <linux/capability.h>
 #include <signal.h>
@@ -140,15 +141,30 @@ static void tell_limits(const struct config *config, const struct limits *limits
                  LOG_U("descriptors", limits->descriptors), LOG_U("reserved", limits->reserved));
 }
 
+/* Whom to become. Asked before the admin socket is made, which would fail with less to say. */
+static int find_user(const struct config *config, struct privileges_user *user, char *error)
+{
+    const struct config_weir *weir = &config->weir;
+    int failed;
+
+    if (weir->user[0] == '\0')
+        return 0;
+    failed = privileges_lookup(weir->user, weir->group, user, error, ERROR_MAX);
+    if (failed || geteuid() == 0 || (user->uid == geteuid() && user->gid == getegid()))
+        return failed;
+    snprintf(error, ERROR_MAX,
+             "only root can become user %s%s%s: start weir as root, or as who it is to be",
+             weir->user, weir->group[0] != '\0' ? " and group " : "", weir->group);
+    return -EPERM;
+}
+
 /* The admin socket exists and privileges are dropped when this returns 0. */
 static int open_admin(struct control *control, const struct config *config, struct admin **admin,
                       char *error)
 {
     struct privileges_user user = {.uid = geteuid(), .gid = getegid()};
-    int failed = 0;
+    int failed = find_user(config, &user, error);
 
-    if (config->weir.user[0] != '\0')
-        failed = privileges_lookup(config->weir.user, config->weir.group, &user, error, ERROR_MAX);
     failed = failed ? failed : admin_open(admin, control, user.uid, user.gid, error, ERROR_MAX);
     return failed ? failed : drop_privileges(config, &user, error);
 }
