@@ -1,0 +1,183 @@
+"""Whom weir becomes, however it was started, and the one sentence of a start that cannot be.
+
+TESTING.md row 24 beyond what test_start.py shows of an ordinary start as root.
+"""
+import contextlib
+import os
+import pwd
+import subprocess
+
+import pytest
+
+from lib.ports import free_port
+from lib.servers import Responder
+from lib.wait import SLOW
+from lib.weir import USER
+
+CAP_NET_BIND_SERVICE = 1 << 10
+SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+AS_USER = {
+    "setpriv": ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
+    "runuser": ("runuser", "-u", USER, "--"),
+}
+
+
+def threads(pid):
+    """The status of every thread as a dict."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
+            yield dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def check_threads(weir, capabilities):
+    """All of them are the user's, and hold these capabilities and no others."""
+    user = pwd.getpwnam(USER)
+    found = list(threads(weir.pid))
+    assert len(found) >= 4, "control, the log writer and two workers"
+    for status in found:
+        assert set(status["Uid"].split()) == {str(user.pw_uid)}
+        assert set(status["Gid"].split()) == {str(user.pw_gid)}
+        assert set(status["Groups"].split()) <= {str(user.pw_gid)}
+        held = {name: int(status[name], 16) for name in SETS}
+        assert held["CapPrm"] == held["CapEff"] == capabilities
+        assert held["CapInh"] == held["CapAmb"] == 0
+        assert status["NoNewPrivs"] == "1"
+
+
+def sentence(weir):
+    """Runs a weir that must not start; the one sentence that it says."""
+    weir.launch()
+    code = weir.process.wait(20 * SLOW)
+    said = weir.stderr()
+    assert code == 1, f"exit code {code}:\n{said}"
+    assert said.startswith("weir: ") and said.count("\n") == 1, said
+    assert not weir.socket.exists(), "a socket is left"
+    return said
+
+
+# ---- started as root ----
+
+def test_every_thread_of_a_start_as_root(weir, responders):
+    w = weir([responders(1)[0].address], weir={"workers": 2})
+    check_threads(w, CAP_NET_BIND_SERVICE)
+    assert {int(status["CapBnd"], 16) for status in threads(w.pid)} == {0}
+
+
+def test_no_group_of_the_starter_stays(weir, responders):
+    w = weir([responders(1)[0].address], weir={"workers": 2},
+             wrap=("setpriv", "--groups=0,4,27,100"))
+    check_threads(w, CAP_NET_BIND_SERVICE)
+
+
+def test_another_group(weir, responders):
+    w = weir([responders(1)[0].address], weir={"group": "daemon"})
+    for status in threads(w.pid):
+        assert set(status["Gid"].split()) == {"1"}
+        assert set(status["Uid"].split()) == {str(pwd.getpwnam(USER).pw_uid)}
+
+
+@contextlib.contextmanager
+def inside(there):
+    """A responder in a namespace, where port 80 is free."""
+    server = Responder("there", wrap=there.wrap, port=free_port())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.discard()
+
+
+def test_low_port_is_bound_as_root_and_served_as_the_user(weir, namespace):
+    there = namespace()
+    with inside(there) as server:
+        w = weir([server.address], wrap=there.wrap, weir={"workers": 2},
+                 listener={"bind": "127.0.0.1:80"})
+        check_threads(w, CAP_NET_BIND_SERVICE)
+        assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
+
+
+# ---- started as the user ----
+
+@pytest.mark.parametrize("by", AS_USER)
+def test_started_as_the_user_itself(weir, responders, caller, by):
+    """`user` set or not: it is that user already, and keeps no capability."""
+    for more in ({"user": USER}, {"user": ""}):
+        w = weir([responders(1)[0].address], weir={"workers": 2, **more}, wrap=AS_USER[by])
+        if more["user"]:
+            check_threads(w, 0)
+        assert all(call.ok for call in caller(w.address, count=50).finish())
+        assert "warn" not in {line["level"] for line in w.log_lines()}
+
+
+def test_low_port_by_an_ambient_capability(weir, namespace):
+    """As a service manager grants it; once bound, it is given up."""
+    there = namespace()
+    grant = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
+             "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service")
+    with inside(there) as server:
+        w = weir([server.address], wrap=(*there.wrap, *grant), weir={"workers": 2},
+                 listener={"bind": "127.0.0.1:80"})
+        check_threads(w, 0)
+        assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
+
+
+# ---- one sentence ----
+
+def test_low_port_without_the_privilege(weir, namespace):
+    there = namespace()
+    there.sysctl("net.ipv4.ip_unprivileged_port_start", 1024)
+    said = sentence(weir(["127.0.0.1:9"], listener={"bind": "127.0.0.1:80"}, start=False,
+                         wrap=(*there.wrap, *AS_USER["setpriv"])))
+    assert "127.0.0.1:80 needs a privilege" in said and "CAP_NET_BIND_SERVICE" in said
+
+
+def test_another_user_than_the_one_to_become(weir):
+    said = sentence(weir(["127.0.0.1:9"], weir={"user": "daemon"}, start=False,
+                         wrap=AS_USER["setpriv"]))
+    assert said == ("weir: only root can become user daemon: "
+                    "start weir as root, or as who it is to be\n")
+    said = sentence(weir(["127.0.0.1:9"], weir={"group": "daemon"}, start=False,
+                         wrap=AS_USER["setpriv"]))
+    assert f"user {USER} and group daemon" in said
+
+
+@pytest.mark.parametrize("key, name", [("user", "no-such-user"), ("group", "no-such-group")])
+def test_name_that_does_not_exist(weir, key, name):
+    said = sentence(weir(["127.0.0.1:9"], weir={key: name}, start=False))
+    assert said == f"weir: there is no {key} {name}\n"
+
+
+@pytest.mark.parametrize("target, why", [
+    ("/root/weir.log", "Permission denied"),
+    ("/no-such-directory/weir.log", "No such file or directory"),
+    ("/proc", "Is a directory"),
+])
+def test_log_that_cannot_be_written(weir, target, why):
+    """By the user that weir becomes, whoever started it."""
+    said = sentence(weir(["127.0.0.1:9"], start=False, weir={"log": {"target": target}}))
+    assert said == f"weir: cannot open the log {target}: {why}\n"
+
+
+def test_too_few_descriptors(weir):
+    said = sentence(weir(["127.0.0.1:9"], start=False, wrap=("prlimit", "--nofile=100")))
+    assert "100 descriptors are too few" in said
+    wanted = said.split("RLIMIT_NOFILE to ")[1].split()[0]
+    # What it asks for is enough.
+    weir(["127.0.0.1:9"], wrap=("prlimit", f"--nofile={wanted}"))
+
+
+def test_a_start_that_fails_leaves_nothing_bound(weir, responders):
+    w = weir(["127.0.0.1:9"], weir={"user": "no-such-user"}, start=False)
+    sentence(w)
+    weir([responders(1)[0].address], listener={"bind": w.configuration["listeners"][0]["bind"]})
+
+
+def test_helper_is_not_reachable_for_the_user(weir, responders):
+    """The helper stays what weir was; the user that weir becomes can neither signal nor trace it."""
+    w = weir([responders(1)[0].address])
+    with open(f"/proc/{w.pid}/task/{w.pid}/children", encoding="ascii") as file:
+        helper, = file.read().split()
+    done = subprocess.run([*AS_USER["setpriv"], "kill", "-0", helper], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode != 0
