@@ -93,9 +93,27 @@ json_t *reply_text(const char *text)
 
 /* ---- lines ---- */
 
+/*
+ * Not json_dumps(3): when its buffer cannot grow, jansson 2.14 leaves out the key it was at and
+ * goes on (do_dump). Into a buffer of the right size nothing is lost.
+ */
+static char *dump(const json_t *json)
+{
+    size_t size = json_dumpb(json, NULL, 0, JSON_COMPACT);
+    char *line = size > 0 ? malloc(size + 1) : NULL;
+    if (line == NULL)
+        return NULL;
+    if (json_dumpb(json, line, size, JSON_COMPACT) != size) {
+        free(line);
+        return NULL;
+    }
+    line[size] = '\0';
+    return line;
+}
+
 static char *line_of(struct reply *reply)
 {
-    char *line = json_dumps(reply->json, JSON_COMPACT);
+    char *line = dump(reply->json);
     json_decref(reply->json);
     return line;
 }
