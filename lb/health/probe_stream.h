@@ -4,7 +4,7 @@
  * Thread:  control.
  * Owns:    the descriptor and the watcher, from open until `done`.
  * Fails:   open returns a negative errno when our own machine lacks something; all else is a
- * verdict.
+ *          verdict.
  *
  * Private to lb/health: what the kinds of probe that speak over a stream have in common.
  */
