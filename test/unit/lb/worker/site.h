@@ -1,0 +1,223 @@
+/*
+ * Purpose: a small site for tests of workers and control: a configuration of one listener, one pool
+ *          and one server, the server's listening socket, and real clients on loopback.
+ * Thread:  the test's.
+ * Owns:    the server's socket, and whatever descriptors site_keep was given.
+ * Fails:   as a cmocka assertion; what does not happen within PAIR_PATIENCE_MS is a hang.
+ *
+ * Include after <cmocka.h>.
+ */
+#pragma once
+
+#include "common/clock.h"
+#include "common/loop.h"
+#include "config/config.h"
+#include "lb/listener.h"
+#include "lb/pool/pool.h"
+#include "test/unit/lb/tcp/pair.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+struct site {
+    struct config config;
+    struct config_pool pool;
+    struct config_server server;
+    struct config_listener entry;
+    struct sockaddr_in entry_address;
+    struct listener *listeners;
+    int server_fd; /* where the server listens */
+    int *kept;     /* closed by site_close */
+    size_t kept_count;
+    unsigned descriptors; /* at the beginning */
+};
+
+static inline unsigned site_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    assert_non_null(folder);
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count - 3; /* ".", ".." and the folder itself */
+}
+
+/* What libuv opens once for the whole process, and room for some thousand descriptors. */
+static inline void site_warm_up(void)
+{
+    struct rlimit limit;
+    uv_loop_t loop;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    loop_close(&loop);
+}
+
+static inline void site_take_address(struct config_address *out, const struct sockaddr_in *from)
+{
+    out->address.v4 = *from;
+    out->address.length = sizeof(*from);
+}
+
+static inline void site_open(struct site *site, int64_t workers)
+{
+    int probe;
+
+    site_warm_up();
+    *site = (struct site){.descriptors = site_descriptors()};
+    site->server = (struct config_server){.name = "a", .weight = 100};
+    struct sockaddr_in address;
+    site->server_fd = pair_listen(&address, 1024, 0);
+    site_take_address(&site->server.address, &address);
+    site->pool = (struct config_pool){
+        .name = "web",
+        .scheduler = "round-robin",
+        .connect_timeout = 5000,
+        .retries = 0,
+        .drain_deadline = 60000,
+        .health = {.type = "none"},
+        .servers = &site->server,
+        .server_count = 1,
+    };
+    probe = pair_listen(&site->entry_address, 1, 0);
+    close(probe); /* its port is free again, and nobody else's for a while */
+    site->entry = (struct config_listener){
+        .name = "front",
+        .pool = "web",
+        .backlog = 1024,
+        .idle_timeout = 60000,
+        .half_close_timeout = 5000,
+        .reset_flush_timeout = 2000,
+    };
+    site_take_address(&site->entry.bind, &site->entry_address);
+    site->config = (struct config){
+        .weir = {.workers = workers, .shutdown_deadline = 60000},
+        .pools = &site->pool,
+        .pool_count = 1,
+        .listeners = &site->entry,
+        .listener_count = 1,
+    };
+}
+
+static inline void site_listen(struct site *site)
+{
+    char error[512] = "";
+
+    if (listeners_open(&site->config, &site->listeners, error, sizeof(error)) != 0)
+        fail_msg("%s", error);
+}
+
+static inline void site_keep(struct site *site, int fd)
+{
+    int *more = realloc(site->kept, (site->kept_count + 1) * sizeof(*more));
+
+    assert_non_null(more);
+    site->kept = more;
+    site->kept[site->kept_count++] = fd;
+}
+
+static inline void site_hang_up(struct site *site)
+{
+    while (site->kept_count > 0)
+        close(site->kept[--site->kept_count]);
+    free(site->kept);
+    site->kept = NULL;
+}
+
+/* Everything of the test's own must have been given back. */
+static inline void site_close(struct site *site)
+{
+    site_hang_up(site);
+    listeners_close(&site->listeners, site->config.listener_count);
+    close(site->server_fd);
+    assert_int_equal(site_descriptors(), site->descriptors);
+}
+
+/* ---- clients ---- */
+
+static inline int site_try_dial(const struct site *site)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    if (connect(fd, (const struct sockaddr *)&site->entry_address, sizeof(site->entry_address)) ==
+        0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* A client whose connection stands, as far as the kernel goes. */
+static inline int site_dial(struct site *site)
+{
+    int fd = site_try_dial(site);
+
+    assert_true(fd >= 0);
+    site_keep(site, fd);
+    return fd;
+}
+
+/* The server's end of a session. */
+static inline int site_serve(struct site *site)
+{
+    int fd = pair_accept(site->server_fd);
+
+    site_keep(site, fd);
+    return fd;
+}
+
+/* A byte goes from one end to the other. */
+static inline void site_pass(int from, int to)
+{
+    char byte = 'x';
+
+    assert_int_equal(send(from, &byte, 1, MSG_NOSIGNAL), 1);
+    byte = 0;
+    pair_wait(to, POLLIN);
+    assert_int_equal(recv(to, &byte, 1, 0), 1);
+    assert_int_equal(byte, 'x');
+}
+
+/* A client, and a server that has answered it. */
+static inline void site_session(struct site *site, int *out_client, int *out_server)
+{
+    *out_client = site_dial(site);
+    *out_server = site_serve(site);
+    site_pass(*out_client, *out_server);
+    site_pass(*out_server, *out_client);
+}
+
+static inline void site_expect_reset(int fd)
+{
+    char byte;
+
+    pair_wait(fd, POLLIN);
+    assert_int_equal(recv(fd, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+}
+
+/* ---- the loop ---- */
+
+static inline void site_hang(uv_timer_t *timer)
+{
+    (void)timer;
+    fail_msg("the loop waits in vain");
+}
+
+/* Turns of the loop until `condition`, without waiting for more than what happens. */
+#define SITE_UNTIL(loop, condition)                                                                \
+    do {                                                                                           \
+        uv_timer_t guard_;                                                                         \
+        uv_timer_init((loop), &guard_);                                                            \
+        uv_timer_start(&guard_, site_hang, PAIR_PATIENCE_MS, 0);                                   \
+        while (!(condition))                                                                       \
+            uv_run((loop), UV_RUN_ONCE);                                                           \
+        uv_close((uv_handle_t *)&guard_, NULL);                                                    \
+        uv_run((loop), UV_RUN_NOWAIT);                                                             \
+    } while (0)

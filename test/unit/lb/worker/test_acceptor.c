@@ -1,0 +1,379 @@
+/*
+ * Taking clients: the limits, what is short, and the end; without a thread, by hand.
+ */
+#include "lb/worker/acceptor.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/lb/worker/site.h"
+
+#include <string.h>
+
+#define LISTENERS 2
+#define LATER_MS 1000 /* longer than any pause */
+
+/* Sessions never get a server here: they wait, and hold what they were given. */
+struct desk {
+    struct poller poller;
+    struct wheel wheel;
+    struct pipe_pool pipes;
+    struct metrics metrics;
+    struct tcp *tcp;
+    struct acceptor *acceptor;
+    struct config_listener config[LISTENERS];
+    struct listener listener[LISTENERS];
+    int fd[LISTENERS];
+    struct sockaddr_in address[LISTENERS];
+    _Atomic uint32_t total;
+    int client[64];
+    size_t clients;
+    unsigned descriptors;
+};
+
+static struct server *pick_none(void *owner, uint32_t pool, uint64_t key,
+                                const struct sched_tried *tried)
+{
+    (void)owner;
+    (void)pool;
+    (void)key;
+    (void)tried;
+    return NULL;
+}
+
+static const struct pool_policy *policy(void *owner, uint32_t pool)
+{
+    static const struct pool_policy hold = {.connect_timeout_ms = 3600000,
+                                            .when_empty = CONFIG_EMPTY_HOLD};
+    (void)owner;
+    (void)pool;
+    return &hold;
+}
+
+static void suspect(void *owner, struct server *server)
+{
+    (void)owner;
+    (void)server;
+}
+
+static void ended(void *owner, const struct tcp_policy *of)
+{
+    struct desk *desk = owner;
+
+    acceptor_release(desk->acceptor, of);
+}
+
+static void open_listener(struct desk *desk, size_t i)
+{
+    struct listener *listener = &desk->listener[i];
+
+    desk->config[i].name = i == 0 ? "front" : "back";
+    desk->fd[i] = pair_listen(&desk->address[i], 64, 0);
+    listener->config = &desk->config[i];
+    listener->limit = UINT32_MAX;
+    listener->fd_count = 1;
+    listener->fd = &desk->fd[i];
+}
+
+static void desk_open(struct desk *desk, uint32_t session_limit)
+{
+    struct tcp_env env = {
+        .poller = &desk->poller,
+        .wheel = &desk->wheel,
+        .pipes = &desk->pipes,
+        .metrics = &desk->metrics,
+        .session_limit = session_limit,
+        .pool_count = 1,
+        .owner = desk,
+        .pick = pick_none,
+        .policy = policy,
+        .suspect = suspect,
+        .ended = ended,
+    };
+    struct acceptor_options options = {
+        .poller = &desk->poller,
+        .wheel = &desk->wheel,
+        .metrics = &desk->metrics,
+        .listeners = desk->listener,
+        .listener_count = LISTENERS,
+        .session_limit = session_limit,
+        .sessions_total = &desk->total,
+    };
+
+    site_warm_up();
+    memset(desk, 0, sizeof(*desk));
+    desk->descriptors = site_descriptors();
+    wheel_init(&desk->wheel, clock_now_ms());
+    pipe_pool_init(&desk->pipes, 0, 0);
+    assert_int_equal(poller_open(&desk->poller), 0);
+    assert_int_equal(tcp_new(&desk->tcp, &env, clock_now_ms()), 0);
+    for (size_t i = 0; i < LISTENERS; i++)
+        open_listener(desk, i);
+    options.tcp = desk->tcp;
+    assert_int_equal(acceptor_new(&desk->acceptor, &options), 0);
+    assert_int_equal(desk->fd[0], -1);
+}
+
+static void desk_close(struct desk *desk)
+{
+    static const struct session_filter all;
+    uint32_t cursor = 0;
+
+    acceptor_stop(desk->acceptor);
+    tcp_kill(desk->tcp, &all, SESSION_END_SHUTDOWN, &cursor, UINT64_MAX);
+    assert_int_equal(atomic_load(&desk->total), 0);
+    for (size_t i = 0; i < LISTENERS; i++)
+        assert_int_equal(atomic_load(&desk->listener[i].sessions), 0);
+    acceptor_free(&desk->acceptor);
+    assert_null(desk->acceptor);
+    tcp_free(&desk->tcp);
+    assert_int_equal(desk->wheel.count, 0);
+    pipe_pool_deinit(&desk->pipes);
+    poller_close(&desk->poller);
+    while (desk->clients > 0)
+        close(desk->client[--desk->clients]);
+    assert_int_equal(site_descriptors(), desk->descriptors);
+}
+
+static int try_dial(const struct desk *desk, size_t listener)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    if (connect(fd, (const struct sockaddr *)&desk->address[listener],
+                sizeof(desk->address[listener])) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void dial(struct desk *desk, size_t listener, unsigned count)
+{
+    while (count-- > 0) {
+        int fd = try_dial(desk, listener);
+        assert_true(fd >= 0);
+        assert_true(desk->clients < ARRAY_LEN(desk->client));
+        desk->client[desk->clients++] = fd;
+    }
+}
+
+/* The oldest client goes with a reset. */
+static void leave(struct desk *desk)
+{
+    struct linger reset = {.l_onoff = 1};
+
+    assert_true(desk->clients > 0);
+    assert_int_equal(setsockopt(desk->client[0], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    close(desk->client[0]);
+    memmove(desk->client, desk->client + 1, --desk->clients * sizeof(desk->client[0]));
+}
+
+/* Until nothing more comes of what the kernel holds: loopback has delivered when connect returns.
+ */
+static void settle(struct desk *desk)
+{
+    for (int i = 0; i < 20; i++) {
+        tcp_set_now(desk->tcp, clock_now_ms());
+        poller_wait(&desk->poller, 0);
+        tcp_reap(desk->tcp);
+    }
+}
+
+static uint64_t count(const struct desk *desk, enum metric metric)
+{
+    return metrics_get(&desk->metrics, metric);
+}
+
+/* ---- tests ---- */
+
+static void test_nobody_is_taken_before_the_start(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 100);
+    dial(&desk, 0, 1);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 0);
+    acceptor_start(desk.acceptor);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    desk_close(&desk);
+}
+
+static void test_the_limit_of_weir(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 2);
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 2);
+    dial(&desk, 1, 1);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 2);
+    assert_int_equal(atomic_load(&desk.total), 2);
+    assert_true(count(&desk, METRIC_ACCEPT_PAUSES) >= 1);
+
+    /* No time passes: the end of a session makes room for the one that waits. */
+    leave(&desk);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 2);
+    assert_int_equal(count(&desk, METRIC_SESSIONS), 3);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_ERRORS), 0);
+    desk_close(&desk);
+}
+
+static void test_the_limit_of_a_listener_is_its_own(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 100);
+    desk.listener[0].limit = 1;
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 3);
+    dial(&desk, 1, 3);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.listener[0].sessions), 1);
+    assert_int_equal(atomic_load(&desk.listener[1].sessions), 3);
+    assert_int_equal(atomic_load(&desk.total), 4);
+    leave(&desk);
+    settle(&desk);
+    assert_int_equal(count(&desk, METRIC_SESSIONS), 5);
+    desk_close(&desk);
+}
+
+static void test_a_slot_of_another_worker_is_met_by_the_wheel(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 5);
+    acceptor_start(desk.acceptor);
+    atomic_fetch_add(&desk.total, 5);
+    dial(&desk, 0, 1);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 0);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 1);
+    atomic_fetch_sub(&desk.total, 5);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 0);
+    wheel_advance(&desk.wheel, clock_now_ms() + LATER_MS);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    desk_close(&desk);
+}
+
+static void set_descriptor_limit(rlim_t limit)
+{
+    struct rlimit now;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+    now.rlim_cur = limit;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+}
+
+static void test_without_descriptors_it_rests(void **state)
+{
+    struct rlimit before;
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 100);
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 2);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int lowest = dup(STDIN_FILENO); /* the next that would be given out */
+    close(lowest);
+    set_descriptor_limit((rlim_t)lowest);
+    settle(&desk);
+    set_descriptor_limit(before.rlim_cur);
+    assert_int_equal(tcp_sessions(desk.tcp), 0);
+    assert_int_equal(atomic_load(&desk.total), 0);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_ERRORS), 1); /* and not one in each turn */
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 1);
+
+    wheel_advance(&desk.wheel, clock_now_ms() + LATER_MS);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 2);
+    desk_close(&desk);
+}
+
+static void test_a_listener_that_was_shut_does_not_spin(void **state)
+{
+    struct desk desk;
+    int fd;
+
+    (void)state;
+    desk_open(&desk, 100);
+    acceptor_start(desk.acceptor);
+    /* The acceptor's own descriptor: the only socket of that address that listens. */
+    for (fd = 0;; fd++) {
+        struct sockaddr_in name = {0};
+        socklen_t length = sizeof(name);
+        assert_true(fd < 1024);
+        if (getsockname(fd, (struct sockaddr *)&name, &length) == 0 &&
+            name.sin_port == desk.address[0].sin_port)
+            break;
+    }
+    assert_int_equal(shutdown(fd, SHUT_RDWR), 0);
+    settle(&desk);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_ERRORS), 1);
+    dial(&desk, 1, 1);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    desk_close(&desk); /* and acceptor_stop comes back */
+}
+
+static void test_stop_takes_the_queue(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 100);
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 20); /* more than one batch */
+    dial(&desk, 1, 20);
+    acceptor_stop(desk.acceptor);
+    assert_int_equal(tcp_sessions(desk.tcp), 40);
+    for (size_t i = 0; i < LISTENERS; i++)
+        assert_int_equal(try_dial(&desk, i), -1);
+    acceptor_stop(desk.acceptor);
+    acceptor_start(desk.acceptor);
+    settle(&desk);
+    desk_close(&desk);
+}
+
+static void test_stop_at_the_limit_comes_back(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, 1);
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 3);
+    acceptor_stop(desk.acceptor);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    desk_close(&desk);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_is_taken_before_the_start),
+        cmocka_unit_test(test_the_limit_of_weir),
+        cmocka_unit_test(test_the_limit_of_a_listener_is_its_own),
+        cmocka_unit_test(test_a_slot_of_another_worker_is_met_by_the_wheel),
+        cmocka_unit_test(test_without_descriptors_it_rests),
+        cmocka_unit_test(test_a_listener_that_was_shut_does_not_spin),
+        cmocka_unit_test(test_stop_takes_the_queue),
+        cmocka_unit_test(test_stop_at_the_limit_comes_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
