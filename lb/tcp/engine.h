@@ -44,7 +44,8 @@ struct direction {
     uint64_t bytes;   /* delivered */
     uint16_t streak;  /* big (copy) or small (splice) wake-ups in a row */
     bool eof;         /* the source has finished; pending may still wait */
-    bool finished;    /* all delivered, and the destination told */
+    bool finished;    /* nothing more is delivered */
+    bool fin_sent;    /* the destination has been told of the end */
 };
 
 struct pump_io {

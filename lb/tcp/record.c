@@ -46,6 +46,7 @@ static void write_server(const struct session *session, struct session_record *o
         out->error[i] = session->side[i].error;
         out->eof[i] = session->direction[i].eof;
         out->finished[i] = session->direction[i].finished;
+        out->fin_sent[i] = session->direction[i].fin_sent;
         out->bytes[i] = session->direction[i].bytes;
     }
 }
@@ -109,6 +110,7 @@ static int restore_directions(struct session *session, const struct session_reco
         }
         direction->eof = record->eof[from] != 0;
         direction->finished = record->finished[from] != 0;
+        direction->fin_sent = record->fin_sent[from] != 0;
         direction->bytes = record->bytes[from];
         session->side[from].error = record->error[from];
     }

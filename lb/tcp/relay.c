@@ -21,6 +21,10 @@
 #define COPY_AFTER 8
 #define SPLICE_WORTH (16u * 1024u)
 
+/* How long after its connect a server's reset counts as a failed connect, while no byte has passed.
+ */
+#define UNTOUCHED_MS 100
+
 static void account(struct session *session, unsigned from, uint64_t moved)
 {
     struct tcp *tcp = session->tcp;
@@ -90,10 +94,16 @@ static enum session_end_reason reason_of(unsigned side, int error)
     }
 }
 
-/* Nothing went to the server and nothing came from it: the client cannot know that there was one.
+/*
+ * Connected a moment ago, and nothing went to the server or came from it: the client cannot know
+ * that there was one. Its kernel took the connection, and its program died or refused it. Later,
+ * the reset is an answer.
  */
 static bool untouched(const struct session *session)
 {
+    if (session->state != SESSION_RELAYING ||
+        session->tcp->now_ms - session->activity_ms > UNTOUCHED_MS)
+        return false;
     for (unsigned from = CLIENT; from <= SERVER; from++) {
         const struct direction *direction = &session->direction[from];
         if (direction->bytes > 0 || direction->pending > 0 || direction->eof)
@@ -146,6 +156,7 @@ static void direction_finished(struct session *session, unsigned from)
     }
     /* ENOTCONN: the other side is gone, which its own event tells. */
     (void)shutdown(session->side[!from].fd, SHUT_WR);
+    direction->fin_sent = true;
     /* The silence that half_close_timeout bounds begins with the FIN. */
     session->activity_ms = session->tcp->now_ms;
     session_set_state(session, SESSION_HALF_CLOSED);

@@ -57,13 +57,6 @@ const char *session_state_name(enum session_state state)
     return names[state];
 }
 
-static const struct pool_policy *pool_policy(const struct session *session)
-{
-    const struct tcp_env *env = &session->tcp->env;
-
-    return env->policy(env->owner, session->policy->pool);
-}
-
 /* When the session's timer must look next. */
 static uint64_t next_look(const struct session *session)
 {
@@ -98,20 +91,29 @@ void session_set_state(struct session *session, enum session_state state)
         wheel_set(session->tcp->env.wheel, &session->timer, look);
 }
 
-static void close_side(struct session *session, unsigned side, bool reset)
+/* Once its peer has reset, a socket counts our FIN too among what was not acknowledged. */
+static uint32_t unsent_to(const struct session *session, unsigned side)
+{
+    uint32_t unsent = socket_unsent(session->side[side].fd);
+    bool with_fin = session->side[side].error != 0 && session->direction[!side].fin_sent;
+
+    return unsent > 0 && with_fin ? unsent - 1 : unsent;
+}
+
+void session_close_side(struct session *session, unsigned side, bool reset)
 {
     if (session->side[side].fd < 0)
         return;
     if (reset && session->state >= SESSION_RELAYING) {
         session->lost += socket_unread(session->side[side].fd);
-        session->lost += socket_unsent(session->side[side].fd);
+        session->lost += unsent_to(session, side);
     }
     socket_close(session->side[side].fd, reset);
     session->side[side].fd = -1;
 }
 
 /* Gives the server's slot back; whoever waits for one may go on. */
-static void leave_server(struct session *session)
+void session_leave_server(struct session *session)
 {
     struct tcp *tcp = session->tcp;
     bool was_full;
@@ -162,7 +164,7 @@ void session_detach(struct session *session)
     list_del(&session->link);
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
-    leave_server(session);
+    session_leave_server(session);
     session->state = SESSION_ENDED;
     list_add_tail(&tcp->ended, &session->link);
     tcp->live--;
@@ -178,150 +180,12 @@ void session_end(struct session *session, enum session_end_reason reason)
     session->reason = (uint8_t)reason;
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
-    close_side(session, CLIENT, reset);
-    close_side(session, SERVER, reset);
+    session_close_side(session, CLIENT, reset);
+    session_close_side(session, SERVER, reset);
     count_end(session, reason);
     if (session->policy->log_access)
         access_line(session);
     session_detach(session);
-}
-
-/* ---- a server for the session ---- */
-
-/* The end of a session that found no server: by its last try, if there was one. */
-static void give_up(struct session *session)
-{
-    session_end(session, session->tries > 0 ? (enum session_end_reason)session->reason
-                                            : SESSION_END_NO_SERVER);
-}
-
-static void enqueue(struct session *session)
-{
-    struct tcp *tcp = session->tcp;
-    const struct pool_policy *policy = pool_policy(session);
-
-    if (policy->when_empty == CONFIG_EMPTY_RESET) {
-        give_up(session);
-        return;
-    }
-    if (session->deadline_ms == 0) {
-        session->deadline_ms = tcp->now_ms + policy->connect_timeout_ms;
-        metrics_add(tcp->env.metrics, METRIC_QUEUED, 1);
-    }
-    session->tried.count = 0;
-    list_del(&session->link);
-    list_add_tail(&tcp->queue[session->policy->pool], &session->link);
-    session_set_state(session, SESSION_QUEUED);
-}
-
-static void drop_connect(struct session *session)
-{
-    close_side(session, SERVER, false);
-    session->side[SERVER] = (struct side){.fd = -1};
-    leave_server(session);
-}
-
-static bool connect_server(struct session *session)
-{
-    struct tcp *tcp = session->tcp;
-    struct side *side = &session->side[SERVER];
-    int failed = socket_connect(&session->server->address, session->policy, &side->fd);
-
-    session->started_us = clock_now_us();
-    if (failed == 0)
-        failed = session_watch(session, SERVER);
-    if (failed == 0) {
-        session->deadline_ms = tcp->now_ms + pool_policy(session)->connect_timeout_ms;
-        session_set_state(session, SESSION_CONNECTING);
-        return true;
-    }
-    if (socket_error_is_ours(-failed)) {
-        session_end(session, SESSION_END_NO_RESOURCES);
-        return true;
-    }
-    return false;
-}
-
-/* Notes a failed try; false when the session has used up its tries and is ended. */
-static bool may_try_again(struct session *session, int error)
-{
-    struct tcp *tcp = session->tcp;
-
-    cell_add(&session->server->cell[tcp->env.worker].connect_failures, 1);
-    metrics_add(tcp->env.metrics, METRIC_CONNECT_FAILURES, 1);
-    tcp->env.suspect(tcp->env.owner, session->server);
-    sched_tried_add(&session->tried, session->server->id);
-    session->reason = error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED;
-    if (session->tries <= pool_policy(session)->retries)
-        return true;
-    session_end(session, (enum session_end_reason)session->reason);
-    return false;
-}
-
-void session_pick(struct session *session)
-{
-    struct tcp *tcp = session->tcp;
-    struct tcp_env *env = &tcp->env;
-
-    for (;;) {
-        uint64_t key = inet_address_hash(&session->client, pool_policy(session)->hash_port, 0);
-
-        session->server = env->pick(env->owner, session->policy->pool, key, &session->tried);
-        if (session->server == NULL) {
-            enqueue(session);
-            return;
-        }
-        if (session->tries > 0)
-            metrics_add(env->metrics, METRIC_RETRIES, 1);
-        session->tries++;
-        if (connect_server(session))
-            return;
-        if (!may_try_again(session, ECONNREFUSED))
-            return;
-        drop_connect(session);
-    }
-}
-
-void session_retry(struct session *session, int error)
-{
-    if (!may_try_again(session, error))
-        return;
-    drop_connect(session);
-    session->deadline_ms = 0;
-    session_set_state(session, SESSION_PICKING);
-    session_pick(session);
-}
-
-static void connected(struct session *session)
-{
-    struct tcp *tcp = session->tcp;
-
-    session->connect_us = (uint32_t)MIN(clock_now_us() - session->started_us, UINT32_MAX);
-    session->activity_ms = tcp->now_ms;
-    session->side[SERVER].writable = true;
-    cell_add(&session->server->cell[tcp->env.worker].sessions, 1);
-    session_set_state(session, SESSION_RELAYING);
-    relay_both(session);
-}
-
-static void connect_event(struct session *session, uint32_t events)
-{
-    int error = 0;
-    socklen_t length = sizeof(error);
-
-    if ((events & (EPOLLERR | EPOLLHUP)) == 0) {
-        if (events & EPOLLOUT)
-            connected(session);
-        return;
-    }
-    if (getsockopt(session->side[SERVER].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
-        error = errno;
-    if (error == 0)
-        connected(session); /* a Unix server that has closed by now, perhaps after an answer */
-    else if (socket_error_is_ours(error))
-        session_end(session, SESSION_END_NO_RESOURCES);
-    else
-        session_retry(session, error);
 }
 
 /* ---- events and time ---- */
@@ -347,7 +211,7 @@ static void session_event(struct session *session, unsigned side, uint32_t event
         return;
     case SESSION_CONNECTING:
         if (side == SERVER) {
-            connect_event(session, events);
+            session_connect_event(session, events);
             return;
         }
         break;
@@ -397,7 +261,7 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
     switch ((enum session_state)session->state) {
     case SESSION_QUEUED:
         if (now_ms >= session->deadline_ms) {
-            give_up(session);
+            session_give_up(session);
             break;
         }
         session_set_state(session, SESSION_QUEUED);
@@ -459,20 +323,6 @@ int session_watch(struct session *session, unsigned side)
                       poller_token(tcp->kind[side], session->node.index, session->node.generation));
 }
 
-/* Those who wait already come first, also for a slot that became free on another worker. */
-static void begin(struct session *session)
-{
-    struct tcp *tcp = session->tcp;
-    uint32_t pool = session->policy->pool;
-
-    if (list_empty(&tcp->queue[pool])) {
-        session_pick(session);
-        return;
-    }
-    enqueue(session);
-    tcp_wake_queued(tcp, pool);
-}
-
 void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
                 const union inet_address *client)
 {
@@ -489,28 +339,7 @@ void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
         session_end(session, SESSION_END_NO_RESOURCES);
         return;
     }
-    begin(session);
-}
-
-void tcp_wake_queued(struct tcp *tcp, uint32_t pool)
-{
-    struct list waiting;
-
-    list_init(&waiting);
-    list_move_all(&waiting, &tcp->queue[pool]);
-    while (!list_empty(&waiting)) {
-        struct session *session = list_first(&waiting, struct session, link);
-
-        list_del(&session->link);
-        session_pick(session);
-        if (session->state != SESSION_QUEUED)
-            continue;
-        /* None for the first of them: none for the others. It goes back to the head. */
-        list_del(&session->link);
-        list_move_all(&waiting, &tcp->queue[pool]);
-        list_add_tail(&tcp->queue[pool], &session->link);
-        list_move_all(&tcp->queue[pool], &waiting);
-    }
+    session_begin(session);
 }
 
 int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)
@@ -527,6 +356,7 @@ int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)
     tcp->tools.scratch = malloc(SCRATCH_SIZE);
     tcp->queue = calloc(env->pool_count, sizeof(*tcp->queue));
     list_init(&tcp->ended);
+    poller_task_init(&tcp->wake, session_wake_more);
     if (tcp->tools.scratch == NULL || tcp->queue == NULL)
         goto fail;
     for (uint32_t i = 0; i < env->pool_count; i++)
@@ -549,6 +379,7 @@ void tcp_free(struct tcp **tcp)
     if (*tcp == NULL)
         return;
     tcp_reap(*tcp);
+    poller_unqueue(&(*tcp)->wake);
     slab_deinit(&(*tcp)->sessions);
     free((*tcp)->tools.scratch);
     free((*tcp)->queue);

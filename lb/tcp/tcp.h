@@ -193,8 +193,8 @@ struct session_record {
     char listener[CONFIG_NAME_MAX + 1];
     char pool[CONFIG_NAME_MAX + 1];
     char server[CONFIG_NAME_MAX + 1];
-    int32_t error[2];            /* latched errno of client and server */
-    uint8_t eof[2], finished[2]; /* client→server, server→client */
+    int32_t error[2];                         /* latched errno of client and server */
+    uint8_t eof[2], finished[2], fin_sent[2]; /* client→server, server→client */
     uint64_t bytes[2];
     uint64_t lost;
     uint64_t age_us, connect_us, idle_ms, deadline_left_ms;
