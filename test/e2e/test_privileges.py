@@ -2,15 +2,12 @@
 
 TESTING.md row 24 beyond what test_start.py shows of an ordinary start as root.
 """
-import contextlib
 import os
 import pwd
 import subprocess
 
 import pytest
 
-from lib.ports import free_port
-from lib.servers import Responder
 from lib.wait import SLOW
 from lib.weir import USER
 
@@ -77,24 +74,12 @@ def test_another_group(weir, responders):
         assert set(status["Uid"].split()) == {str(pwd.getpwnam(USER).pw_uid)}
 
 
-@contextlib.contextmanager
-def inside(there):
-    """A responder in a namespace, where port 80 is free."""
-    server = Responder("there", wrap=there.wrap, port=free_port())
-    server.start()
-    try:
-        yield server
-    finally:
-        server.discard()
-
-
-def test_low_port_is_bound_as_root_and_served_as_the_user(weir, namespace):
+def test_low_port_is_bound_as_root_and_served_as_the_user(weir, responder, namespace):
     there = namespace()
-    with inside(there) as server:
-        w = weir([server.address], wrap=there.wrap, weir={"workers": 2},
-                 listener={"bind": "127.0.0.1:80"})
-        check_threads(w, CAP_NET_BIND_SERVICE)
-        assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
+    w = weir([responder("there", wrap=there.wrap).address], wrap=there.wrap,
+             weir={"workers": 2}, listener={"bind": "127.0.0.1:80"})
+    check_threads(w, CAP_NET_BIND_SERVICE)
+    assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
 
 
 # ---- started as the user ----
@@ -110,16 +95,15 @@ def test_started_as_the_user_itself(weir, responders, caller, by):
         assert "warn" not in {line["level"] for line in w.log_lines()}
 
 
-def test_low_port_by_an_ambient_capability(weir, namespace):
+def test_low_port_by_an_ambient_capability(weir, responder, namespace):
     """As a service manager grants it; once bound, it is given up."""
     there = namespace()
     grant = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
              "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service")
-    with inside(there) as server:
-        w = weir([server.address], wrap=(*there.wrap, *grant), weir={"workers": 2},
-                 listener={"bind": "127.0.0.1:80"})
-        check_threads(w, 0)
-        assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
+    w = weir([responder("there", wrap=there.wrap).address], wrap=(*there.wrap, *grant),
+             weir={"workers": 2}, listener={"bind": "127.0.0.1:80"})
+    check_threads(w, 0)
+    assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
 
 
 # ---- one sentence ----

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
@@ -160,8 +159,8 @@ def wait_pause(ask):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("round", range(3))
-def test_clients_in_the_queue_are_accepted_first(weir, tcp_server, workers, round):
+@pytest.mark.parametrize("attempt", range(3))
+def test_clients_in_the_queue_are_accepted_first(weir, tcp_server, workers, attempt):
     """A listener that rests for want of descriptors has a queue, and is told to stop then."""
     server = tcp_server(echo)
     w = weir([server.address], weir={"workers": workers})
@@ -183,7 +182,7 @@ def test_clients_in_the_queue_are_accepted_first(weir, tcp_server, workers, roun
 
 # ---- the service manager ----
 
-def test_stopping_is_told_while_sessions_still_finish(weir, meeting, tmp_path):
+def test_stopping_is_told_while_sessions_still_finish(weir, meeting):
     name = f"@weir-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:])
@@ -197,22 +196,6 @@ def test_stopping_is_told_while_sessions_still_finish(weir, meeting, tmp_path):
         client.close()
         server.close()
         assert exit_code(w) == 0
-
-
-def test_ready_waits_for_the_first_verdicts(weir, namespace):
-    """READY means that traffic can be served: not before the slow server has been heard of."""
-    there = namespace()
-    there.nft("tcp dport 9999 drop")
-    name = f"@weir-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind("\0" + name[1:])
-        manager.settimeout(10 * SLOW)
-        w = weir(["127.0.0.1:9999"], start=False, env={"NOTIFY_SOCKET": name}, pool={"health": {
-            "type": "tcp", "interval": "1s", "timeout": "1s"}}, wrap=())
-        w.launch()
-        assert manager.recv(4096) == b"READY=1"
-        assert w.server("a")["health"] != "unknown"
-        w.stop()
 
 
 # ---- killed ----
