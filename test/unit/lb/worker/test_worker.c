@@ -1,0 +1,318 @@
+/*
+ * A worker with its thread: what control's orders do, and what is left after the end: nothing.
+ */
+#include "lb/worker/worker.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/lb/worker/site.h"
+
+#include <string.h>
+
+/* Control's part, on the test's own loop. */
+struct bench {
+    struct site site;
+    uv_loop_t loop;
+    struct mailbox mailbox;
+    struct pools *pools;
+    struct worker *worker;
+    _Atomic uint32_t total;
+    unsigned suspects, idle, answers;
+    struct worker_query query;
+};
+
+static void on_suspect(void *owner, struct server *server)
+{
+    struct bench *bench = owner;
+
+    bench->suspects++;
+    assert_string_equal(server->name, "a");
+    atomic_store(&server->live.suspect, 0);
+    server_put(&server);
+}
+
+static void on_idle(void *owner, struct worker *worker)
+{
+    struct bench *bench = owner;
+
+    assert_ptr_equal(worker, bench->worker);
+    bench->idle++;
+}
+
+static void on_answer(struct worker_query *query)
+{
+    container_of(query, struct bench, query)->answers++;
+}
+
+static void start(struct bench *bench)
+{
+    char error[256] = "";
+    struct worker_options options = {
+        .session_limit = 1000,
+        .sessions_total = &bench->total,
+        .pipe_limit = 16,
+        .listeners = bench->site.listeners,
+        .listener_count = 1,
+        .pool_count = 1,
+        .control = &bench->mailbox,
+        .suspect = on_suspect,
+        .idle = on_idle,
+    };
+
+    if (worker_start(&bench->worker, &options, error, sizeof(error)) != 0)
+        fail_msg("%s", error);
+}
+
+static void give_view(struct bench *bench)
+{
+    struct view *view = pools_view(bench->pools);
+
+    assert_int_equal(worker_set_view(bench->worker, view), 0);
+    view_put(&view);
+}
+
+static void bench_open(struct bench *bench)
+{
+    memset(bench, 0, sizeof(*bench));
+    site_open(&bench->site, 1);
+    bench->site.pool.health.start_up = true;
+    site_listen(&bench->site);
+    assert_int_equal(uv_loop_init(&bench->loop), 0);
+    assert_int_equal(mailbox_open(&bench->mailbox, &bench->loop, bench), 0);
+    assert_int_equal(pools_new(&bench->pools, &bench->site.config, 1), 0);
+    start(bench);
+}
+
+static void bench_close(struct bench *bench)
+{
+    struct server *server = bench->pools->pool[0].member[0].server;
+
+    if (bench->worker != NULL)
+        worker_stop(&bench->worker);
+    assert_null(bench->worker);
+    mailbox_close(&bench->mailbox);
+    loop_close(&bench->loop);
+    assert_int_equal(atomic_load(&bench->total), 0);
+    assert_int_equal(atomic_load(&server->live.load), 0);
+    assert_int_equal(atomic_load(&bench->pools->current->references), 1);
+    pools_free(&bench->pools);
+    site_close(&bench->site);
+}
+
+static void ask(struct bench *bench, bool kill)
+{
+    unsigned before = bench->answers;
+
+    bench->query = (struct worker_query){.done = on_answer, .kill = kill};
+    worker_ask(bench->worker, &bench->query);
+    SITE_UNTIL(&bench->loop, bench->answers > before);
+    assert_int_equal(bench->query.cursor, UINT32_MAX);
+}
+
+/* ---- tests ---- */
+
+static void test_starts_and_stops(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    bench_close(&bench);
+}
+
+static void test_nobody_is_served_before_the_first_view(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    site_dial(&bench.site);
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 0);
+    give_view(&bench);
+    site_serve(&bench.site);
+    bench_close(&bench);
+}
+
+static void test_a_session_is_carried_shown_and_killed(void **state)
+{
+    struct bench bench;
+    int client, server;
+
+    (void)state;
+    bench_open(&bench);
+    give_view(&bench);
+    site_session(&bench.site, &client, &server);
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 1);
+    assert_string_equal(bench.query.row[0].listener, "front");
+    assert_string_equal(bench.query.row[0].pool, "web");
+    assert_string_equal(bench.query.row[0].server, "a");
+    assert_int_equal(bench.query.row[0].state, SESSION_RELAYING);
+    ask(&bench, true);
+    assert_int_equal(bench.query.count, 1);
+    site_expect_reset(client);
+    site_expect_reset(server);
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 0);
+    assert_int_equal(metrics_get(worker_metrics(bench.worker), METRIC_SESSIONS_ENDED), 1);
+    assert_true(worker_longest_turn_us(bench.worker) > 0);
+    bench_close(&bench);
+}
+
+static void test_views_follow_each_other_under_sessions(void **state)
+{
+    struct bench bench;
+    int client, server;
+
+    (void)state;
+    bench_open(&bench);
+    give_view(&bench);
+    site_session(&bench.site, &client, &server);
+    for (uint32_t i = 0; i < 200; i++) {
+        pool_member_set_weight(&bench.pools->pool[0].member[0], 1 + i);
+        give_view(&bench);
+        give_view(&bench); /* the same once more */
+    }
+    site_pass(client, server);
+    site_session(&bench.site, &client, &server);
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 2);
+    bench_close(&bench);
+}
+
+static void test_a_refused_connect_is_told(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    assert_int_equal(shutdown(bench.site.server_fd, SHUT_RDWR), 0); /* refuses from now on */
+    give_view(&bench);
+    int client = site_dial(&bench.site);
+    SITE_UNTIL(&bench.loop, bench.suspects == 1);
+    site_expect_reset(client);
+    bench_close(&bench);
+}
+
+static void test_a_drained_worker_is_idle_after_its_last_session(void **state)
+{
+    struct bench bench;
+    int client, server;
+
+    (void)state;
+    bench_open(&bench);
+    give_view(&bench);
+    site_session(&bench.site, &client, &server);
+    site_dial(&bench.site); /* in the queue, or taken: it is served all the same */
+    assert_int_equal(worker_drain(bench.worker), 0);
+    int second = site_serve(&bench.site);
+    ask(&bench, false); /* comes after the drain */
+    assert_int_equal(site_try_dial(&bench.site), -1);
+    assert_int_equal(bench.idle, 0);
+    site_pass(server, client);
+    assert_int_equal(worker_drain(bench.worker), 0); /* twice is once */
+    assert_true(second >= 0);
+    site_hang_up(&bench.site);
+    SITE_UNTIL(&bench.loop, bench.idle > 0);
+    ask(&bench, false);
+    assert_int_equal(bench.idle, 1);
+    bench_close(&bench);
+}
+
+static void test_a_worker_without_sessions_is_idle_at_once(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    assert_int_equal(worker_drain(bench.worker), 0); /* not even a view */
+    SITE_UNTIL(&bench.loop, bench.idle == 1);
+    give_view(&bench);
+    ask(&bench, false);
+    assert_int_equal(site_try_dial(&bench.site), -1);
+    bench_close(&bench);
+}
+
+static void test_all_sessions_are_ended_with_a_reason(void **state)
+{
+    struct bench bench;
+    int client[100], server;
+
+    (void)state;
+    bench_open(&bench);
+    give_view(&bench);
+    for (size_t i = 0; i < ARRAY_LEN(client); i++)
+        site_session(&bench.site, &client[i], &server);
+    assert_int_equal(worker_drain(bench.worker), 0);
+    assert_int_equal(worker_end_sessions(bench.worker, SESSION_END_SHUTDOWN), 0);
+    SITE_UNTIL(&bench.loop, bench.idle == 1);
+    for (size_t i = 0; i < ARRAY_LEN(client); i++)
+        site_expect_reset(client[i]);
+    bench_close(&bench);
+}
+
+static void test_stop_in_the_middle_of_everything(void **state)
+{
+    struct bench bench;
+    int client, server;
+
+    (void)state;
+    bench_open(&bench);
+    give_view(&bench);
+    for (int i = 0; i < 20; i++)
+        site_session(&bench.site, &client, &server);
+    site_dial(&bench.site);
+    bench.query = (struct worker_query){.done = on_answer};
+    worker_ask(bench.worker, &bench.query);
+    give_view(&bench);
+    assert_int_equal(worker_drain(bench.worker), 0);
+    assert_int_equal(worker_end_sessions(bench.worker, SESSION_END_SHUTDOWN), 0);
+    worker_stop(&bench.worker);
+    site_expect_reset(client);
+    assert_int_equal(bench.answers, 0);
+    bench.worker = NULL;
+    bench_close(&bench);
+    assert_int_equal(bench.answers, 1); /* a mail that came before the box closed */
+}
+
+/* Orders race with the thread's own wake-ups, ends included. */
+static void test_many_short_lives(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    bench_open(&bench);
+    for (int i = 0; i < 50; i++) {
+        worker_stop(&bench.worker);
+        listeners_close(&bench.site.listeners, 1);
+        site_listen(&bench.site);
+        start(&bench);
+        give_view(&bench);
+        site_dial(&bench.site);
+    }
+    bench_close(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_starts_and_stops),
+        cmocka_unit_test(test_nobody_is_served_before_the_first_view),
+        cmocka_unit_test(test_a_session_is_carried_shown_and_killed),
+        cmocka_unit_test(test_views_follow_each_other_under_sessions),
+        cmocka_unit_test(test_a_refused_connect_is_told),
+        cmocka_unit_test(test_a_drained_worker_is_idle_after_its_last_session),
+        cmocka_unit_test(test_a_worker_without_sessions_is_idle_at_once),
+        cmocka_unit_test(test_all_sessions_are_ended_with_a_reason),
+        cmocka_unit_test(test_stop_in_the_middle_of_everything),
+        cmocka_unit_test(test_many_short_lives),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
