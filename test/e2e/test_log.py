@@ -111,7 +111,7 @@ def nobody():
 
 
 def test_access_line_tells_the_server_that_served_and_the_tries(weir, meeting):
-    w = weir([nobody(), nobody(), meeting.address])
+    w = weir([nobody(), nobody(), meeting.address], pool={"scheduler": "first"})
     client, server = meeting.meet(w.address)
     client.close()
     server.close()
