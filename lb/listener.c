@@ -178,6 +178,7 @@ static struct tcp_policy policy_of(const struct config *config,
         .log_access = config->weir.log_access,
     };
     snprintf(policy.listener, sizeof(policy.listener), "%s", listener->name);
+    snprintf(policy.pool_name, sizeof(policy.pool_name), "%s", listener->pool);
     return policy;
 }
 

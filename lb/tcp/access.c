@@ -19,7 +19,7 @@ void access_line(const struct session *session)
     log_info("session", LOG_U("id", session->id),
              LOG_S("client", inet_address_format(&session->client, client)),
              LOG_S("listener", session->policy->listener),
-             LOG_S("pool", server ? server->pool : NULL),
+             LOG_S("pool", session->policy->pool_name),
              LOG_S("server", server ? server->name : NULL),
              LOG_S("server_address", server ? server->address_text : NULL),
              LOG_U("tries", session->tries), LOG_US("connect_ms", session->connect_us),

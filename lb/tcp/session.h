@@ -56,8 +56,9 @@ struct tcp {
     struct slab sessions;
     uint32_t live; /* of them: the others wait for tcp_reap */
     struct list ended;
-    struct list *queue; /* one per pool, of QUEUED sessions */
-    unsigned kind[2];   /* of poller tokens, by side */
+    struct list *queue;      /* one per pool, of QUEUED sessions */
+    struct poller_task wake; /* more of the queues than one batch */
+    unsigned kind[2];        /* of poller tokens, by side */
     uint64_t now_ms;
     uint64_t next_id;
 };
@@ -70,18 +71,37 @@ void session_set_state(struct session *session, enum session_state state);
 /* The one door out. Idempotent; the memory goes at the next tcp_reap. */
 void session_end(struct session *session, enum session_end_reason reason);
 
-/* The present connect or server failed before a byte went to it: another one, the queue, or the
- * end. */
-void session_retry(struct session *session, int error);
-
 /* A fresh session without a server, known to the slab and to nobody else; NULL at the limit. */
 struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, int fd,
                             const union inet_address *client);
 must_check int session_watch(struct session *session, unsigned side);
-void session_pick(struct session *session);
 
 /* What the session gives back without a word to anybody: slot, engines, timer, queue, counts. */
 void session_detach(struct session *session);
+
+void session_close_side(struct session *session, unsigned side, bool reset);
+/* Gives the server's slot and reference back; whoever waits for a slot may go on. */
+void session_leave_server(struct session *session);
+
+/* ---- connect.c: a server for the session ---- */
+
+/* A new session: behind those that wait already, or a pick. */
+void session_begin(struct session *session);
+/* A server is chosen and connected to; or the session is queued, or ended. */
+void session_pick(struct session *session);
+/* What the server's socket tells while CONNECTING. */
+void session_connect_event(struct session *session, uint32_t events);
+/* The connect failed: another server, the queue, or the end. */
+void session_retry(struct session *session, int error);
+/*
+ * The server took the connection and reset it before a byte passed: on to another one. False, and
+ * nothing changed, when no try is left or no other server is to be had now.
+ */
+must_check bool session_move(struct session *session, int error);
+/* The wait was in vain. */
+void session_give_up(struct session *session);
+/* The run queue's part of tcp_wake_queued. */
+void session_wake_more(struct poller_task *task);
 
 /* ---- relay.c: bytes ---- */
 

@@ -67,8 +67,7 @@ bool socket_error_is_ours(int error)
     case ENOBUFS:
     case ENOMEM:
     case ENOSPC: /* epoll watches (/proc/sys/fs/epoll/max_user_watches) */
-    case EACCES:
-    case EPERM: /* a local firewall rule */
+    case EPERM:  /* a local firewall rule */
         return true;
     default:
         return false;

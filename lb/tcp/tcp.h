@@ -76,6 +76,7 @@ const char *session_state_name(enum session_state state);
 /* What a listener prescribes to its sessions. Immutable; outlives them. */
 struct tcp_policy {
     char listener[CONFIG_NAME_MAX + 1];
+    char pool_name[CONFIG_NAME_MAX + 1];
     uint32_t pool; /* index in the view */
     enum config_splice splice;
     uint64_t idle_timeout_ms;

@@ -45,7 +45,7 @@ static bool matches(const struct session *session, const struct session_filter *
     if (session->state == SESSION_ENDED || (filter->id != 0 && filter->id != session->id))
         return false;
     return text_matches(filter->listener, session->policy->listener) &&
-           text_matches(filter->pool, server ? server->pool : "") &&
+           text_matches(filter->pool, session->policy->pool_name) &&
            text_matches(filter->server, server ? server->name : "") &&
            client_matches(filter->client, &session->client);
 }
@@ -66,7 +66,7 @@ static void describe(const struct session *session, struct session_info *out)
         .bytes_out = session->direction[SERVER].bytes,
     };
     snprintf(out->listener, sizeof(out->listener), "%s", session->policy->listener);
-    snprintf(out->pool, sizeof(out->pool), "%s", server ? server->pool : "");
+    snprintf(out->pool, sizeof(out->pool), "%s", session->policy->pool_name);
     snprintf(out->server, sizeof(out->server), "%s", server ? server->name : "");
 }
 
@@ -119,12 +119,13 @@ uint32_t tcp_kill(struct tcp *tcp, const struct session_filter *filter,
     return killed;
 }
 
-/* Silent for a while and nothing under way: as good a moment as will come. */
+/* Silent for a while and nothing under way: as good a moment as will come. In a half-close somebody
+ * still waits for an answer. */
 static bool is_quiet(const struct session *session)
 {
     return session->tcp->now_ms >= session->activity_ms + DRAIN_QUIET_MS &&
            session->direction[CLIENT].pending == 0 && session->direction[SERVER].pending == 0 &&
-           (session->state == SESSION_RELAYING || session->state == SESSION_HALF_CLOSED);
+           session->state == SESSION_RELAYING;
 }
 
 /* True when the session was ended for its server's sake. */

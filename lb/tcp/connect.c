@@ -1,0 +1,239 @@
+/*
+ * From a client to a server: the choice, the connect, another try, and the queue of those for whom
+ * there is none.
+ *
+ * A session comes in here without a server and leaves relaying, or ended. The queue is first come,
+ * first served, per pool: who cannot be served stays at its head, and nobody behind is asked.
+ */
+#include "lb/tcp/session.h"
+
+#include "common/clock.h"
+
+#include <errno.h>
+
+/* So many queued sessions are connected in one go; the run queue goes on with the rest. */
+#define WAKE_BATCH 64
+
+static const struct pool_policy *pool_policy(const struct session *session)
+{
+    const struct tcp_env *env = &session->tcp->env;
+
+    return env->policy(env->owner, session->policy->pool);
+}
+
+/* The end of a session that found no server: by its last try, if there was one. */
+void session_give_up(struct session *session)
+{
+    session_end(session, session->tries > 0 ? (enum session_end_reason)session->reason
+                                            : SESSION_END_NO_SERVER);
+}
+
+static void enqueue(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    const struct pool_policy *policy = pool_policy(session);
+
+    if (policy->when_empty == CONFIG_EMPTY_RESET) {
+        session_give_up(session);
+        return;
+    }
+    if (session->deadline_ms == 0) {
+        session->deadline_ms = tcp->now_ms + policy->connect_timeout_ms;
+        metrics_add(tcp->env.metrics, METRIC_QUEUED, 1);
+    }
+    session->tried.count = 0;
+    list_del(&session->link);
+    list_add_tail(&tcp->queue[session->policy->pool], &session->link);
+    session_set_state(session, SESSION_QUEUED);
+}
+
+static void drop_connect(struct session *session)
+{
+    session_close_side(session, SERVER, false);
+    session->side[SERVER] = (struct side){.fd = -1};
+    session_leave_server(session);
+}
+
+static bool connect_server(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    struct side *side = &session->side[SERVER];
+    int failed = socket_connect(&session->server->address, session->policy, &side->fd);
+
+    session->started_us = clock_now_us();
+    if (failed == 0)
+        failed = session_watch(session, SERVER);
+    if (failed == 0) {
+        session->deadline_ms = tcp->now_ms + pool_policy(session)->connect_timeout_ms;
+        session_set_state(session, SESSION_CONNECTING);
+        return true;
+    }
+    if (socket_error_is_ours(-failed)) {
+        session_end(session, SESSION_END_NO_RESOURCES);
+        return true;
+    }
+    return false;
+}
+
+static void note_failure(struct session *session, int error)
+{
+    struct tcp *tcp = session->tcp;
+
+    cell_add(&session->server->cell[tcp->env.worker].connect_failures, 1);
+    metrics_add(tcp->env.metrics, METRIC_CONNECT_FAILURES, 1);
+    tcp->env.suspect(tcp->env.owner, session->server);
+    sched_tried_add(&session->tried, session->server->id);
+    session->reason = error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED;
+}
+
+static bool has_tries(const struct session *session)
+{
+    return session->tries <= pool_policy(session)->retries;
+}
+
+/* Notes a failed try; false when the session has used up its tries and is ended. */
+static bool may_try_again(struct session *session, int error)
+{
+    note_failure(session, error);
+    if (has_tries(session))
+        return true;
+    session_end(session, (enum session_end_reason)session->reason);
+    return false;
+}
+
+static struct server *choose(const struct session *session, const struct sched_tried *tried)
+{
+    const struct tcp_env *env = &session->tcp->env;
+    uint64_t key = inet_address_hash(&session->client, pool_policy(session)->hash_port, 0);
+
+    return env->pick(env->owner, session->policy->pool, key, tried);
+}
+
+/* Connects to session->server, or to the next while they fail at once. */
+static void connect_chosen(struct session *session)
+{
+    for (; session->server != NULL; session->server = choose(session, &session->tried)) {
+        if (session->tries > 0)
+            metrics_add(session->tcp->env.metrics, METRIC_RETRIES, 1);
+        session->tries++;
+        if (connect_server(session) || !may_try_again(session, ECONNREFUSED))
+            return;
+        drop_connect(session);
+    }
+    enqueue(session);
+}
+
+void session_pick(struct session *session)
+{
+    session->server = choose(session, &session->tried);
+    connect_chosen(session);
+}
+
+static void start_over(struct session *session)
+{
+    drop_connect(session);
+    session->deadline_ms = 0;
+    session_set_state(session, SESSION_PICKING);
+}
+
+void session_retry(struct session *session, int error)
+{
+    if (!may_try_again(session, error))
+        return;
+    start_over(session);
+    session_pick(session);
+}
+
+bool session_move(struct session *session, int error)
+{
+    struct sched_tried tried = session->tried;
+    struct server *next;
+
+    if (!has_tries(session))
+        return false;
+    sched_tried_add(&tried, session->server->id);
+    next = choose(session, &tried);
+    if (next == NULL)
+        return false;
+    note_failure(session, error);
+    start_over(session);
+    session->server = next;
+    connect_chosen(session);
+    return true;
+}
+
+static void connected(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+
+    session->connect_us = (uint32_t)MIN(clock_now_us() - session->started_us, UINT32_MAX);
+    session->activity_ms = tcp->now_ms;
+    session->side[SERVER].writable = true;
+    cell_add(&session->server->cell[tcp->env.worker].sessions, 1);
+    session_set_state(session, SESSION_RELAYING);
+    relay_both(session);
+}
+
+void session_connect_event(struct session *session, uint32_t events)
+{
+    int error = 0;
+    socklen_t length = sizeof(error);
+
+    if ((events & (EPOLLERR | EPOLLHUP)) == 0) {
+        if (events & EPOLLOUT)
+            connected(session);
+        return;
+    }
+    if (getsockopt(session->side[SERVER].fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+        error = errno;
+    if (error == 0)
+        connected(session); /* a Unix server that has closed by now, perhaps after an answer */
+    else if (socket_error_is_ours(error))
+        session_end(session, SESSION_END_NO_RESOURCES);
+    else
+        session_retry(session, error);
+}
+
+/* Those who wait already come first, also for a slot that became free on another worker. */
+void session_begin(struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+    uint32_t pool = session->policy->pool;
+
+    if (list_empty(&tcp->queue[pool])) {
+        session_pick(session);
+        return;
+    }
+    enqueue(session);
+    tcp_wake_queued(tcp, pool);
+}
+
+void tcp_wake_queued(struct tcp *tcp, uint32_t pool)
+{
+    struct list *queue = &tcp->queue[pool];
+
+    for (int i = 0; !list_empty(queue); i++) {
+        struct session *session = list_first(queue, struct session, link);
+
+        if (i == WAKE_BATCH) {
+            poller_queue(tcp->env.poller, &tcp->wake);
+            return;
+        }
+        list_del(&session->link);
+        session_pick(session);
+        if (session->state != SESSION_QUEUED)
+            continue;
+        /* None for the first of them: none for the others. It goes back to the head. */
+        list_del(&session->link);
+        list_add_tail(queue->next, &session->link);
+        return;
+    }
+}
+
+void session_wake_more(struct poller_task *task)
+{
+    struct tcp *tcp = container_of(task, struct tcp, wake);
+
+    for (uint32_t pool = 0; pool < tcp->env.pool_count; pool++)
+        tcp_wake_queued(tcp, pool);
+}
