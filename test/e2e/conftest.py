@@ -2,6 +2,7 @@
 
 weir(…)        starts the real program; see lib/weir.py. Held to leaving nothing behind.
 responder(…)   test/lib/responder; nginx(…), haproxy(…) likewise; see lib/servers.py
+redis(), postgres()   see lib/databases.py
 caller(address, …), wrk(address, …)   load; see lib/load.py
 tcp_server(handler)   a plain TCP server in a thread; see lib/peers.py
 namespace()    a network namespace; see lib/netns.py
@@ -10,6 +11,7 @@ import contextlib
 
 import pytest
 
+from lib.databases import Postgres, Redis
 from lib.load import Caller, Wrk
 from lib.netns import Namespace
 from lib.peers import TcpServer
@@ -67,6 +69,8 @@ def _factory(kind):
 responder = _factory(Responder)
 nginx = _factory(Nginx)
 haproxy = _factory(Haproxy)
+redis = _factory(Redis)
+postgres = _factory(Postgres)
 caller = _factory(Caller)
 wrk = _factory(Wrk)
 
