@@ -12,7 +12,34 @@
 
 #include "test/unit/lb/worker/site.h"
 
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* ---- calloc in place of the C library's: fails for other threads than the test's, when told ----
+ */
+
+static atomic_bool is_short;
+static _Atomic unsigned refusals;
+static _Thread_local bool is_test;
+
+/* Not watched by a sanitizer: its runtime gets here before it is ready for a new thread. */
+__attribute__((no_sanitize("thread"))) void *calloc(size_t count, size_t size)
+{
+    /* Through a pointer, or the compiler would make a call of calloc out of malloc and memset. */
+    static void *(*const volatile allocate)(size_t) = malloc;
+
+    if (atomic_load(&is_short) && !is_test) {
+        atomic_fetch_add(&refusals, 1);
+        return NULL;
+    }
+    if (size != 0 && count > SIZE_MAX / size)
+        return NULL;
+    void *memory = allocate(count * size);
+    if (memory != NULL)
+        memset(memory, 0, count * size);
+    return memory;
+}
 
 /* Control's part, on the test's own loop. */
 struct bench {
@@ -186,6 +213,38 @@ static void test_views_follow_each_other_under_sessions(void **state)
     bench_close(&bench);
 }
 
+/* Without memory for a view the one before serves on, and without any nobody is served; either way
+ * the view is not forgotten. */
+static void test_a_view_that_lacks_memory_comes_later(void **state)
+{
+    struct bench bench;
+
+    (void)state;
+    is_test = true;
+    bench_open(&bench);
+    ask(&bench, false); /* the thread runs: to begin, it may need memory itself */
+    atomic_store(&refusals, 0);
+    atomic_store(&is_short, true);
+    give_view(&bench);
+    int client = site_dial(&bench.site);
+    while (atomic_load(&refusals) < 2) /* it has tried again */
+        ask(&bench, false);
+    pool_member_set_weight(&bench.pools->pool[0].member[0], 7);
+    give_view(&bench); /* takes the place of the one that waits */
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 0);
+    atomic_store(&is_short, false);
+    site_pass(client, site_serve(&bench.site));
+
+    atomic_store(&is_short, true); /* and the end comes while one waits */
+    pool_member_set_weight(&bench.pools->pool[0].member[0], 8);
+    give_view(&bench);
+    ask(&bench, false);
+    assert_int_equal(bench.query.count, 1);
+    bench_close(&bench);
+    atomic_store(&is_short, false);
+}
+
 static void test_a_refused_connect_is_told(void **state)
 {
     struct bench bench;
@@ -306,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_nobody_is_served_before_the_first_view),
         cmocka_unit_test(test_a_session_is_carried_shown_and_killed),
         cmocka_unit_test(test_views_follow_each_other_under_sessions),
+        cmocka_unit_test(test_a_view_that_lacks_memory_comes_later),
         cmocka_unit_test(test_a_refused_connect_is_told),
         cmocka_unit_test(test_a_drained_worker_is_idle_after_its_last_session),
         cmocka_unit_test(test_a_worker_without_sessions_is_idle_at_once),
