@@ -12,7 +12,7 @@ from lib.databases import pgbench, redis_benchmark
 from lib.meeting import Meeting, wait_for_reset
 from lib.peers import read_exactly, read_to_fin, reset
 from lib.ports import free_port, join
-from lib.transfer import exchange, in_segments, payload, transfer, whole
+from lib.transfer import FIRST_FIN, SIZES, exchange, in_segments, payload, transfer, whole
 from lib.wait import SLOW
 from lib.weir import make_directory
 
@@ -84,9 +84,8 @@ def unix():
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_unix_server_gets_and_gives_every_byte(weir, unix, splice, direction):
     w = weir([unix.address], listener={"splice": splice})
-    sizes = (0, 1, 65535, 65537, 4 << 20)
-    for size in sizes:
-        for first in ("sender", "receiver"):
+    for size in SIZES:
+        for first in FIRST_FIN:
             for send in (whole, in_segments):
                 client, server = unix.meet(w.address)
                 ends = (client, server) if direction == "in" else (server, client)
@@ -94,7 +93,7 @@ def test_unix_server_gets_and_gives_every_byte(weir, unix, splice, direction):
                 client.close()
                 server.close()
         exchange(*unix.meet(w.address), size)
-    lines = w.wait_access(5 * len(sizes))
+    lines = w.wait_access(5 * len(SIZES))
     assert {line["end"] for line in lines} == {"done"}
     assert {line["server_address"] for line in lines} == {unix.address}
 

@@ -10,15 +10,11 @@ import pytest
 from lib.meeting import Meeting, wait_for_reset
 from lib.peers import read_exactly, read_to_fin
 from lib.ports import free_port
-from lib.transfer import (ANSWER_SIZE, SEGMENT, exchange, in_segments, trickle, transfer,
-                          urgent_at, with_fin)
+from lib.transfer import (ANSWER_SIZE, FIRST_FIN, HUGE, SEGMENT, SIZES, exchange, in_segments,
+                          trickle, transfer, urgent_at, with_fin)
 
-SIZES = (0, 1, 65535, 65537, 4 << 20)
-HUGE = 256 << 20
 ENGINES = ("off", "on", "auto")
 DIRECTIONS = ("in", "out")
-
-FIRST_FIN = ("sender", "receiver")
 
 engines = pytest.mark.parametrize("splice", ENGINES)
 directions = pytest.mark.parametrize("direction", DIRECTIONS)

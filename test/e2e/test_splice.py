@@ -10,10 +10,9 @@ from lib import snapshot
 from lib.meeting import Meeting
 from lib.peers import TIMEOUT
 from lib.trace import Trace
-from lib.transfer import digest, exchange, whole
+from lib.transfer import HUGE, digest, exchange, whole
 from lib.wait import eventually
 
-HUGE = 256 << 20
 MEGABYTE = 1 << 20
 STREAMS = 500
 TINY = 4096

@@ -20,7 +20,9 @@ class Meeting:
     listen at; `options` of (level, name, value) go on both ends before they connect.
     """
 
-    def __init__(self, host="127.0.0.1", *, unix=None, options=(), backlog=1024):
+    def __init__(self, host="127.0.0.1", *, unix=None, options=(), backlog=1024,
+                 timeout=TIMEOUT):
+        self._timeout = timeout
         self._options = options
         self._opened = []
         self._listener = self._socket(socket.AF_UNIX if unix else _family(host))
@@ -31,7 +33,7 @@ class Meeting:
     def _socket(self, family):
         made = socket.socket(family)
         self._opened.append(made)
-        made.settimeout(TIMEOUT)
+        made.settimeout(self._timeout)
         if family != socket.AF_UNIX:
             for level, name, value in self._options:
                 made.setsockopt(level, name, value)
@@ -48,7 +50,7 @@ class Meeting:
         """The balancer's next connection to the server."""
         server, _ = self._listener.accept()
         self._opened.append(server)
-        server.settimeout(TIMEOUT)
+        server.settimeout(self._timeout)
         if server.family != socket.AF_UNIX:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return server

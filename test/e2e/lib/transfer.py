@@ -11,6 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lib.peers import chunks, read_exactly, read_to_fin
 
+SIZES = (0, 1, 65535, 65537, 4 << 20)
+HUGE = 256 << 20
+FIRST_FIN = ("sender", "receiver")
 # What the payload's receiver sends: more than one read of weir's.
 ANSWER_SIZE = 70001
 SEGMENT = 1400
