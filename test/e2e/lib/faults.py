@@ -21,6 +21,9 @@ class Fault:
         """The server is as it was before."""
         raise NotImplementedError
 
+    def clean(self):
+        """In any case, at the end of a test."""
+
 
 class _Filter(Fault):
     """What a packet filter before the server does."""
@@ -98,8 +101,11 @@ class AcceptsAndResets(Fault):
         self.impostor.start()
 
     def end(self):
-        self.impostor.discard()
+        self.clean()
         self.server.start()
+
+    def clean(self):
+        self.impostor.discard()
 
 
 FAULTS = {
