@@ -71,7 +71,8 @@ static bool print(const struct config *config, struct reading *reading)
         return false;
     config_print(config, memory);
     bool whole = ferror(memory) == 0;
-    return fclose(memory) == 0 && whole;
+    whole &= fclose(memory) == 0;
+    return whole && reading->text != NULL; /* fclose(3) of glibc does not tell of that */
 }
 
 void run_show_config(struct request *request)
