@@ -7,12 +7,17 @@
  * Preloaded (ld.so(8)), so it stands in front of the C library or of a sanitizer's allocator. The
  * test writes its orders into a file that both have mapped; processes forked later share them.
  *
- * libuv's realloc is spared: when its table of watchers cannot grow it aborts (maybe_resize in
- * src/unix/core.c), which no caller can help.
+ * Spared is what no caller can help: libuv's realloc, because it aborts when its table of watchers
+ * cannot grow (maybe_resize in src/unix/core.c), and the look-up of users and groups, because glibc
+ * 2.36 goes through a null pointer there (nss_database.c, __libc_allocate_once). And a sanitizer's
+ * own look at a thread's stack, which it takes for granted.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <pthread.h>
+#include <pwd.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +34,7 @@ struct orders {
 };
 
 static struct orders *orders;
+static _Thread_local bool spared;
 
 static struct {
     void *(*malloc)(size_t size);
@@ -100,7 +106,7 @@ static bool fails(void *resizer)
 {
     uint32_t wanted = orders != NULL ? atomic_load(&orders->fail) : 0;
 
-    if (wanted == 0 || (resizer != NULL && is_libuv(resizer)))
+    if (wanted == 0 || spared || (resizer != NULL && is_libuv(resizer)))
         return false;
     if (atomic_fetch_add(&orders->seen, 1) + 1 != wanted)
         return false;
@@ -142,4 +148,43 @@ int posix_memalign(void **out, size_t alignment, size_t size)
     if (!ready())
         return ENOMEM;
     return fails(NULL) ? ENOMEM : next.posix_memalign(out, alignment, size);
+}
+
+int getpwnam_r(const char *name, struct passwd *out, char *buffer, size_t size,
+               struct passwd **found)
+{
+    int (*look_up)(const char *, struct passwd *, char *, size_t, struct passwd **) =
+        (int (*)(const char *, struct passwd *, char *, size_t, struct passwd **))dlsym(
+            RTLD_NEXT, "getpwnam_r");
+    int failed;
+
+    spared = true;
+    failed = look_up(name, out, buffer, size, found);
+    spared = false;
+    return failed;
+}
+
+int getgrnam_r(const char *name, struct group *out, char *buffer, size_t size, struct group **found)
+{
+    int (*look_up)(const char *, struct group *, char *, size_t, struct group **) =
+        (int (*)(const char *, struct group *, char *, size_t, struct group **))dlsym(RTLD_NEXT,
+                                                                                      "getgrnam_r");
+    int failed;
+
+    spared = true;
+    failed = look_up(name, out, buffer, size, found);
+    spared = false;
+    return failed;
+}
+
+int pthread_getattr_np(pthread_t thread, pthread_attr_t *out)
+{
+    int (*look_up)(pthread_t, pthread_attr_t *) =
+        (int (*)(pthread_t, pthread_attr_t *))dlsym(RTLD_NEXT, "pthread_getattr_np");
+    int failed;
+
+    spared = true;
+    failed = look_up(thread, out);
+    spared = false;
+    return failed;
 }
