@@ -140,7 +140,7 @@ def test_access_line_of_a_connect_that_takes_too_long(weir):
         line = only_access(w)
     assert (line["end"], line["by"], line["tries"]) == ("connect-timeout", "server", 1)
     assert line["connect_ms"] == 0
-    assert line["duration_ms"] >= 200
+    assert line["duration_ms"] >= 199  # the wheel's slots are milliseconds
 
 
 NO_SERVER = {"health": {"type": "tcp", "interval": "100ms", "timeout": "50ms"}}
