@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Views follow each other at this distance, whatever the servers do. */
+/* Views follow each other at this distance, whatever the servers do; an operator's do not wait. */
 #define VIEW_EVERY_MS 50
 
 /* READY is said by then even if a server still has no verdict. */
@@ -41,7 +41,7 @@ static void publish(struct control *control)
         short_of_memory |= worker_set_view(control->worker[i], view) < 0;
     view_put(&view);
     if (short_of_memory)
-        control_publish(control);
+        control_publish(control, false);
 }
 
 static void on_publish(uv_timer_t *timer)
@@ -49,13 +49,13 @@ static void on_publish(uv_timer_t *timer)
     publish(timer->data);
 }
 
-void control_publish(struct control *control)
+void control_publish(struct control *control, bool now)
 {
     uint64_t since = clock_now_ms() - control->published_ms;
 
     if (control->stopping || !control->serving)
         return;
-    if (since >= VIEW_EVERY_MS) {
+    if (now || since >= VIEW_EVERY_MS) {
         uv_timer_stop(&control->publish_timer);
         publish(control);
     } else if (!uv_is_active((uv_handle_t *)&control->publish_timer)) {
@@ -343,7 +343,7 @@ int control_start(struct control *control, char *error, size_t error_size)
         return failed;
     }
     control->serving = true;
-    control_publish(control);
+    control_publish(control, true);
     control_announce(control);
     uv_timer_start(&control->ready_timer, on_ready_timer, READY_WITHIN_MS, 0);
     return 0;
@@ -444,7 +444,7 @@ void control_set_admin(struct control *control, struct pool_member *member, enum
     log_info("server set by an operator", LOG_S("pool", member->server->pool),
              LOG_S("server", member->server->name), LOG_S("admin", server_admin_name(admin)),
              LOG_S("who", who));
-    control_publish(control);
+    control_publish(control, true);
 }
 
 void control_set_weight(struct control *control, struct pool_member *member, uint32_t weight,
@@ -456,5 +456,5 @@ void control_set_weight(struct control *control, struct pool_member *member, uin
     log_info("weight set by an operator", LOG_S("pool", member->server->pool),
              LOG_S("server", member->server->name), LOG_U("from", before), LOG_U("to", weight),
              LOG_S("who", who));
-    control_publish(control);
+    control_publish(control, true);
 }

@@ -61,10 +61,7 @@ struct control_status {
 };
 void control_status(struct control *control, struct control_status *out);
 
-/*
- * What operators do, logged with `who`. A server that is to take no more sessions takes none from
- * the return on; all else is with the workers after at most 50 ms, the distance of two views.
- */
+/* ---- what operators do: each takes effect at once and is logged with `who` ---- */
 
 void control_set_admin(struct control *control, struct pool_member *member, enum server_admin admin,
                        uint64_t deadline_ms, const char *who);

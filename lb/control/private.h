@@ -56,6 +56,6 @@ void control_suspected(void *owner, struct server *server);
 
 /* ---- control.c ---- */
 /* The pools have changed: a new view for all workers, now or as soon as the pace allows. */
-void control_publish(struct control *control);
+void control_publish(struct control *control, bool now);
 /* Says READY once each server has had a verdict. */
 void control_announce(struct control *control);

@@ -24,7 +24,7 @@ static void on_change(void *owner, void *subject, enum health_state state, const
 
     pool_member_set_health(member, state, reason, clock_now_ms());
     tell(member, state, reason);
-    control_publish(control);
+    control_publish(control, false);
     control_announce(control);
 }
 

@@ -340,22 +340,6 @@ static void test_a_drained_server_takes_nobody(void **state)
     seat_close(&seat);
 }
 
-static void test_views_keep_their_distance(void **state)
-{
-    struct seat seat;
-
-    (void)state;
-    seat_open(&seat, WORKERS);
-    seat_start(&seat);
-    uint32_t before = control_pools(seat.control)->versions;
-    for (uint32_t i = 0; i < 100; i++)
-        control_set_weight(seat.control, member(&seat), 1 + i, "a test");
-    uint64_t span_ms = clock_now_ms() - seat.control->started_ms;
-    assert_true(control_pools(seat.control)->versions - before <= 1 + span_ms / 50);
-    SITE_UNTIL(control_loop(seat.control), !pools_dirty(control_pools(seat.control)));
-    seat_close(&seat);
-}
-
 static void test_a_drain_deadline_resets(void **state)
 {
     struct seat seat;
@@ -387,7 +371,6 @@ int main(void)
         cmocka_unit_test(test_descriptors_are_counted),
         cmocka_unit_test(test_maintenance_ends_the_probing_and_enabling_begins_it),
         cmocka_unit_test(test_a_drained_server_takes_nobody),
-        cmocka_unit_test(test_views_keep_their_distance),
         cmocka_unit_test(test_a_drain_deadline_resets),
     };
 

@@ -204,20 +204,24 @@ static inline void site_expect_reset(int fd)
 
 /* ---- the loop ---- */
 
-static inline void site_hang(uv_timer_t *timer)
+static inline void site_look(uv_timer_t *timer)
 {
     (void)timer;
-    fail_msg("the loop waits in vain");
 }
 
-/* Turns of the loop until `condition`, without waiting for more than what happens. */
+/* Turns of the loop until `condition`; looked at each millisecond too, for another thread that
+ * makes it true does not wake this one. */
 #define SITE_UNTIL(loop, condition)                                                                \
     do {                                                                                           \
-        uv_timer_t guard_;                                                                         \
-        uv_timer_init((loop), &guard_);                                                            \
-        uv_timer_start(&guard_, site_hang, PAIR_PATIENCE_MS, 0);                                   \
-        while (!(condition))                                                                       \
+        uint64_t until_ms_ = clock_now_ms() + PAIR_PATIENCE_MS;                                    \
+        uv_timer_t look_;                                                                          \
+        uv_timer_init((loop), &look_);                                                             \
+        uv_timer_start(&look_, site_look, 1, 1);                                                   \
+        while (!(condition)) {                                                                     \
+            if (clock_now_ms() > until_ms_)                                                        \
+                fail_msg("in vain: %s", #condition);                                               \
             uv_run((loop), UV_RUN_ONCE);                                                           \
-        uv_close((uv_handle_t *)&guard_, NULL);                                                    \
+        }                                                                                          \
+        uv_close((uv_handle_t *)&look_, NULL);                                                     \
         uv_run((loop), UV_RUN_NOWAIT);                                                             \
     } while (0)
