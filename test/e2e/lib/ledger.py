@@ -2,6 +2,8 @@
 import collections
 import datetime
 
+from lib.wait import eventually
+
 
 def time_of(line):
     """When a line of weir's log was written: seconds since 1970, rounded down to a millisecond."""
@@ -13,10 +15,13 @@ def began(line):
     return time_of(line) - line["duration_ms"] / 1000
 
 
-def when(weir, event, server):
-    """When weir last logged that the server "is up" or "is down"."""
-    return max(time_of(line) for line in weir.log_lines()
-               if line["event"] == f"server {event}" and line["server"] == server)
+def when(weir, event, server, nth=1):
+    """When weir logged for the nth time that the server "is up" or "is down". The line is written a
+    moment after."""
+    def times():
+        return [time_of(line) for line in weir.log_lines()
+                if line["event"] == f"server {event}" and line["server"] == server]
+    return eventually(lambda: times()[nth - 1:], 5, f"{server} {event}")[0]
 
 
 def by_client(rows):
@@ -32,7 +37,7 @@ def check_accounts(weir, calls):
     ends it with FIN, and so does weir. Returns the failed calls.
     """
     assert weir.admin("status")["log"]["dropped"] == 0
-    lines = weir.access_lines()
+    lines = weir.wait_access(len(calls))
     whole = max(line["bytes_out"] for line in lines)
     failed = [call for call in calls if not call.ok]
     reset = [call for call in failed if call.outcome == "ECONNRESET"]
