@@ -24,6 +24,13 @@ def when(weir, event, server, nth=1):
     return eventually(lambda: times()[nth - 1:], 5, f"{server} {event}")[0]
 
 
+def line_of(weir, client):
+    """The access line of the session of a client's address, once it is written."""
+    def lines():
+        return [line for line in weir.access_lines() if line["client"] == client]
+    return eventually(lines, 5, f"the access line of {client}")[-1]
+
+
 def by_client(rows):
     """Counter of client addresses, of calls or of access lines."""
     return collections.Counter(
