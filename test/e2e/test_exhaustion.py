@@ -12,29 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lib.peers import read_all, read_exactly
+from lib.peers import read_all
 from lib.ports import free_port
 from lib.resources import cpu_seconds, leave_descriptors, limit_descriptors, taken_descriptors
 from lib.servers import answer_of
+from lib.talk import REQUEST, Talker
 from lib.wait import SLOW, eventually
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-
-
-class Talker:
-    """A session that stays: `talk` is one exchange on it."""
-
-    def __init__(self, connection):
-        self.connection = connection
-        self._length = None
-
-    def talk(self):
-        self.connection.sendall(REQUEST)
-        if self._length is None:
-            self._length = len(self.connection.recv(4096))
-        else:
-            read_exactly(self.connection, self._length)
-
 
 def talkers(weir, count):
     made = [Talker(weir.connect()) for _ in range(count)]
@@ -45,7 +28,7 @@ def talkers(weir, count):
 
 def close_all(made):
     for talker in made:
-        talker.connection.close()
+        talker.close()
 
 
 def pending(weir):
