@@ -27,7 +27,8 @@ void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms)
         return;
     }
     worker->drain_cursor = 0;
-    if (worker->view != NULL && worker->view->draining > 0)
+    /* Without a session the worker sleeps: none comes to a server that drains. */
+    if (worker->view != NULL && worker->view->draining > 0 && tcp_sessions(worker->tcp) > 0)
         wheel_set(&worker->wheel, timer, now_ms + DRAIN_TICK_MS);
 }
 
