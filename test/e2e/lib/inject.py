@@ -2,12 +2,10 @@
 import contextlib
 import mmap
 import os
-import signal
 import struct
-import subprocess
 import tempfile
 
-from lib.wait import SLOW
+from lib.trace import attach, detach
 from lib.weir import BUILD
 
 
@@ -29,15 +27,11 @@ class Injection:
         self.count = 0
 
     def __enter__(self):
-        self._strace = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        for line in self._strace.stderr:
-            if "attached" in line:
-                return self
-        raise RuntimeError("strace could not attach")
+        self._strace = attach(self._command)
+        return self
 
     def __exit__(self, *_):
-        self._strace.send_signal(signal.SIGINT)
-        self._strace.communicate(timeout=20 * SLOW)
+        detach(self._strace)
         with self._output as lines:
             self.count = sum("(INJECTED)" in line for line in lines)
 

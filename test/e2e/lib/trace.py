@@ -13,6 +13,42 @@ _CALL = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(?: resumed>|\()(.*)$")
 _RESULT = re.compile(r"^(.*)\) += (-?\d+|\?)(?: (E\w+) .*)?$")
 
 
+def attach(command):
+    """Starts strace and returns when it follows the process."""
+    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in strace.stderr:
+        if "attached" in line:
+            return strace
+    raise RuntimeError("strace could not attach")
+
+
+def detach(strace):
+    strace.send_signal(signal.SIGINT)
+    strace.communicate(timeout=20 * SLOW)
+
+
+class Counts(collections.Counter):
+    """A context manager: how many calls of each name a process and its threads made meanwhile."""
+
+    def __init__(self, pid):
+        super().__init__()
+        self._output = tempfile.NamedTemporaryFile("r", prefix="weir-strace-")
+        self._strace = None
+        self._command = ["strace", "-f", "-c", "-U", "calls,name", "-o", self._output.name,
+                         "-p", str(pid)]
+
+    def __enter__(self):
+        self._strace = attach(self._command)
+        return self
+
+    def __exit__(self, *_):
+        detach(self._strace)
+        with self._output as lines:
+            for line in lines:
+                if match := re.match(r" *(\d+) (?!total)(\w+)$", line):
+                    self[match[2]] = int(match[1])
+
+
 class Trace:
     """A context manager: traces the named calls of a process and all its threads while it is open.
 
@@ -27,15 +63,11 @@ class Trace:
         self.calls = []
 
     def __enter__(self):
-        self._strace = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        for line in self._strace.stderr:
-            if "attached" in line:
-                return self
-        raise RuntimeError("strace could not attach")
+        self._strace = attach(self._command)
+        return self
 
     def __exit__(self, *_):
-        self._strace.send_signal(signal.SIGINT)
-        self._strace.communicate(timeout=20 * SLOW)
+        detach(self._strace)
         with self._output as lines:
             self.calls = list(_parse(lines))
 
