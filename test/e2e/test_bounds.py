@@ -170,8 +170,8 @@ def test_readers_that_never_read(weir, nginx, tcp_server, buffer):
         own = scene.own_sockets()
         private = private_bytes(w.pid) - private
     gone.set()
-    print(f"{held >> 20} MiB in TCP, {scene.fast_bytes >> 20} MiB at full speed; "
-          f"most in one socket: {max(own)[0]} received, {max(queued for _, queued in own)} queued")
+    print(f"{held >> 20} MiB in TCP, {private >> 20} in weir, {scene.fast_bytes >> 20} at full "
+          f"speed; most in one socket: {max(own)[0]} received, {max(queued for _, queued in own)} queued")
     check_bounds(own, held, private, buffer)
 
 
@@ -189,7 +189,8 @@ def check_bounds(own, held, private, buffer):
     # by the window that it starts with. One client reads, and may have all.
     of_peers = 2 * LAST + LAST + sysctl("tcp_rmem")[1] + LAST
     assert held <= (DEAF + 3) * (of_weir + of_peers) + sysctl("tcp_rmem")[2]
-    assert private <= (DEAF + 3) * LAST
+    if SLOW == 1:  # a sanitizer has memory of its own for each allocation
+        assert private <= (DEAF + 3) * LAST
 
 
 # ---- 9,000 sessions (point 10) ----
@@ -250,7 +251,7 @@ def test_nine_thousand_sessions(weir, responders):
         talker.talk()
         talker.close()
     w.wait_sessions(0, 30)
-    if SLOW == 1:  # a sanitizer has memory of its own for each allocation
+    if SLOW == 1:
         assert each <= IDLE_BYTES
 
 
@@ -313,7 +314,7 @@ def half_close(client):
     ("idle_timeout", lambda client: None, "idle-timeout"),
     ("half_close_timeout", half_close, "half-close-timeout")])
 def test_timeouts_count_silence(weir, tcp_server, key, begin, end):
-    """Bytes put the end off, the session's age does not matter, and the end comes when it is due."""
+    """Bytes put the end off, whatever the session's age, and it comes when it is due."""
     silent, over = threading.Event(), threading.Event()
 
     def server(connection):

@@ -34,7 +34,8 @@ CALLS = {
     "splice": ("ENOMEM", "EINVAL"),
 }
 # The first, second and twentieth call, and all of them: each with the first error of the call.
-CASES = [(call, errors[0], when) for call, errors in CALLS.items() for when in ("1", "2", "20", "1+")]
+CASES = [(call, errors[0], when) for call, errors in CALLS.items()
+         for when in ("1", "2", "20", "1+")]
 CASES += [(call, error, "1") for call, errors in CALLS.items() for error in errors[1:]]
 
 CLIENTS = 32

@@ -1,4 +1,4 @@
-"""Faults inside weir: a system call that fails (strace), an allocation that does (short_memory.c)."""
+"""Faults inside weir: a system call fails (strace), an allocation does (short_memory.c)."""
 import contextlib
 import mmap
 import os

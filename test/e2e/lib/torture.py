@@ -68,8 +68,8 @@ def shrink(sock, rng):
     sock.setsockopt(socket.SOL_SOCKET, rng.choice((socket.SO_RCVBUF, socket.SO_SNDBUF)), 4096)
 
 
-STEPS = (send_much, send_much, send_pieces, send_urgent, receive_some, receive_some, rest, half_close,
-         shrink)
+STEPS = (send_much, send_much, send_pieces, send_urgent, receive_some, receive_some, rest,
+         half_close, shrink)
 ENDS = (close, cut, cut, drain)
 
 
@@ -188,7 +188,8 @@ class Torture:
     def _command(self, weir, rng):
         server = f"web/s{rng.randrange(4)}"
         line = rng.choice((
-            "status", "show servers", "show sessions pool=web", "show sessions server=s0", f"drain {server}",
+            "status", "show servers", "show sessions pool=web", "show sessions server=s0",
+            f"drain {server}",
             f"drain {server} deadline=50ms", f"disable {server}", f"enable {server}",
             f"enable {server}", f"weight {server} {rng.randrange(100)}"))
         rows = weir.admin(line)
