@@ -172,8 +172,8 @@ def test_server_that_resets_before_a_byte_is_not_noticed(weir, tcp_server, calle
 
 @pytest.mark.parametrize("name", ["refuses", "drops SYN"])
 def test_restart_with_a_dead_server(stage, caller, name):
-    on = stage(1)
-    on.load.finish()
+    on = stage()
+    on.load.end()
     on.fail(name)
     assert on.front.stop() == 0
 
