@@ -115,6 +115,9 @@ static bool fails(void *resizer)
     return true;
 }
 
+/* The headers of glibc have reserved names for these parameters. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
+
 void *malloc(size_t size)
 {
     if (!ready())
@@ -188,3 +191,5 @@ int pthread_getattr_np(pthread_t thread, pthread_attr_t *out)
     spared = false;
     return failed;
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
