@@ -126,7 +126,8 @@ def test_unix_server_sees_the_end_of_a_client_that_resets(weir, unix):
 @engines
 def test_ipv6_on_both_sides_carries_every_byte(weir, splice):
     with Meeting("::1") as meeting:
-        w = weir([meeting.address], listener={"bind": join("::1", free_port("::1")), "splice": splice})
+        bind = join("::1", free_port("::1"))
+        w = weir([meeting.address], listener={"bind": bind, "splice": splice})
         for size in (1, 65537, 4 << 20):
             exchange(*meeting.meet(w.address), size)
         assert {line["end"] for line in w.wait_access(3)} == {"done"}
