@@ -129,10 +129,8 @@ static void side_failed(struct session *session, unsigned side, int error)
         session_end(session, SESSION_END_NO_RESOURCES);
         return;
     }
-    if (side == SERVER && session->state == SESSION_RELAYING && untouched(session)) {
-        session_retry(session, error);
+    if (side == SERVER && untouched(session) && session_move(session, error))
         return;
-    }
     if (side == SERVER && session->direction[SERVER].bytes == 0)
         tcp->env.suspect(tcp->env.owner, session->server);
     relay_discard(session, !side);

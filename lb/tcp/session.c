@@ -122,8 +122,10 @@ void session_leave_server(struct session *session)
         return;
     was_full = server_leave(session->server);
     server_put(&session->server);
+    /* Later in this turn: from here a connect that fails at once would come back in, waiter by
+     * waiter. */
     if (was_full)
-        tcp_wake_queued(tcp, session->policy->pool);
+        poller_queue(tcp->env.poller, &tcp->wake);
 }
 
 static void count_end(struct session *session, enum session_end_reason reason)

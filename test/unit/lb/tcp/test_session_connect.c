@@ -154,6 +154,46 @@ static void a_server_that_resets_at_once_is_left(void **state)
     world_close(&w);
 }
 
+/* Nobody else is there to ask: the reset is passed on, and the client does not wait for a server.
+ */
+static void a_reset_at_once_passes_where_no_other_serves(void **state)
+{
+    struct world w;
+    struct chain chain;
+
+    (void)state;
+    world_open(&w);
+    w.pool.when_empty = CONFIG_EMPTY_HOLD;
+    chain = world_chain(&w, 0);
+    chain_reset(&chain.server);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_ended(chain.session, SESSION_END_SERVER_RESET);
+    assert_int_equal(chain.session->tries, 1);
+    assert_int_equal(w.suspected[0], 1);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+/* The server has had time to look at its client: its reset is an answer. */
+static void a_reset_some_time_after_the_connect_passes(void **state)
+{
+    struct world w;
+    struct chain chain;
+
+    (void)state;
+    world_open(&w);
+    w.usable[1] = true;
+    chain = world_chain(&w, 0);
+    world_pass(&w, 200);
+    chain_reset(&chain.server);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_ended(chain.session, SESSION_END_SERVER_RESET);
+    assert_int_equal(chain.session->tries, 1);
+    assert_int_equal(world_load(&w, 1), 0);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
 static void nothing_is_tried_again_after_a_byte(void **state)
 {
     struct world w;
@@ -286,6 +326,8 @@ int main(void)
         cmocka_unit_test(the_last_try_may_take_too_long),
         cmocka_unit_test(the_only_server_may_take_too_long),
         cmocka_unit_test(a_server_that_resets_at_once_is_left),
+        cmocka_unit_test(a_reset_at_once_passes_where_no_other_serves),
+        cmocka_unit_test(a_reset_some_time_after_the_connect_passes),
         cmocka_unit_test(nothing_is_tried_again_after_a_byte),
         cmocka_unit_test(a_unix_server_relays),
         cmocka_unit_test(a_unix_server_may_answer_and_close_at_once),
