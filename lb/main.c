@@ -36,6 +36,7 @@ static const char usage[] =
     "usage: weir [--config FILE]          serve, in the foreground\n"
     "       weir --check FILE             say whether a configuration is right, and stop\n"
     "       weir --help-config            every configuration key, with type, bounds and default\n"
+    "       weir --reference              the same as a page of Markdown\n"
     "       weir --help | --version\n"
     "\n"
     "FILE is " DEFAULT_CONFIG " when not given. SIGTERM or SIGINT: accept no more, let sessions\n"
