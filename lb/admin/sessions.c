@@ -36,7 +36,7 @@ static void cancel(struct request *request)
 }
 
 /* Holds the request until `done`, or refuses it. */
-static void ask(struct request *request, const struct session_filter *filter, bool kill,
+static void ask(struct request *request, const struct traffic_filter *filter, bool kill,
                 struct control_query_callbacks callbacks)
 {
     struct question *question = calloc(1, sizeof(*question));
@@ -47,7 +47,8 @@ static void ask(struct request *request, const struct session_filter *filter, bo
     question->request = request;
     question->id = filter->id;
     callbacks.arg = question;
-    int rc = control_query_start(request->control, filter, kill, &callbacks, &question->query);
+    int rc = control_query_start(request->control, TRAFFIC_SESSIONS, filter, kill, &callbacks,
+                                 &question->query);
     if (rc < 0) {
         free(question);
         request_refuse(request, "the workers cannot be asked: %s", uv_strerror(rc));
@@ -76,11 +77,11 @@ static json_t *session_row(const struct session_info *session)
     return reply_end(&row);
 }
 
-static void on_rows(void *arg, const struct session_info *rows, uint32_t count)
+static void on_rows(void *arg, const union traffic_rows *rows, uint32_t count)
 {
     struct question *question = arg;
     struct reply array = reply_array();
-    for (uint32_t i = 0; i < count && reply_append(&array, session_row(&rows[i])); i++)
+    for (uint32_t i = 0; i < count && reply_append(&array, session_row(&rows->session[i])); i++)
         continue;
     request_more(question->request, reply_end(&array));
 }
@@ -103,7 +104,7 @@ static void copy_name(char out[CONFIG_NAME_MAX + 1], const char *name)
 }
 
 /* False: refused. */
-static bool filter_names(struct request *request, struct session_filter *filter)
+static bool filter_names(struct request *request, struct traffic_filter *filter)
 {
     const char *listener = request_option(request, "listener");
     const char *pool_name = request_option(request, "pool");
@@ -143,7 +144,7 @@ static bool parse_client(const char *text, struct address *out, bool *has_port)
 }
 
 /* False: refused. An address may be written in many ways; the workers know one. */
-static bool filter_client(struct request *request, struct session_filter *filter)
+static bool filter_client(struct request *request, struct traffic_filter *filter)
 {
     const char *client = request_option(request, "client");
     struct address address;
@@ -163,7 +164,7 @@ static bool filter_client(struct request *request, struct session_filter *filter
 
 void run_show_sessions(struct request *request)
 {
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
     if (filter_names(request, &filter) && filter_client(request, &filter))
         ask(request, &filter, false,
             (struct control_query_callbacks){.rows = on_rows, .done = on_rows_done});
@@ -189,7 +190,7 @@ static void on_killed(void *arg, uint32_t total)
 void run_kill_session(struct request *request)
 {
     const char *text = request_argument(request, 0);
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
     if (!words_number(text, UINT64_MAX, &filter.id) || filter.id == 0) {
         request_refuse_usage(request, "\"%s\" is not a session's number", text);
         return;

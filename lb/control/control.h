@@ -69,18 +69,19 @@ void control_set_weight(struct control *control, struct pool_member *member, uin
                         const char *who);
 
 /*
- * Sessions of all workers, in slices: `rows` is called for each slice that found some; the walk
- * goes on when control_query_next is called (when the reader has room), and ends with `done`.
+ * Sessions or flows of all workers, in slices: `rows` is called for each slice that found some; the
+ * walk goes on when control_query_next is called (when the reader has room), and ends with `done`.
  * Cancelling is allowed at any time; no call follows.
  */
 struct control_query;
 struct control_query_callbacks {
-    void (*rows)(void *arg, const struct session_info *rows, uint32_t count);
+    void (*rows)(void *arg, const union traffic_rows *rows, uint32_t count);
     void (*done)(void *arg, uint32_t total);
     void *arg;
 };
-must_check int control_query_start(struct control *control, const struct session_filter *filter,
-                                   bool kill, const struct control_query_callbacks *callbacks,
+must_check int control_query_start(struct control *control, enum traffic_kind kind,
+                                   const struct traffic_filter *filter, bool kill,
+                                   const struct control_query_callbacks *callbacks,
                                    struct control_query **out);
 void control_query_next(struct control_query *query);
 void control_query_cancel(struct control_query **query);

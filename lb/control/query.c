@@ -1,7 +1,7 @@
 /*
- * A walk over the sessions of all workers: one message that goes to a worker and comes back with a
- * slice, as often as it takes, worker after worker. The reader sets the pace, so memory is one
- * slice whatever the number of sessions.
+ * A walk over the sessions or flows of all workers: one message that goes to a worker and comes
+ * back with a slice, as often as it takes, worker after worker. The reader sets the pace, so memory
+ * is one slice whatever the number of sessions.
  */
 #include "lb/control/private.h"
 
@@ -57,12 +57,13 @@ static void on_answer(struct worker_query *message)
     }
     query->total += message->count;
     if (!message->kill && message->count > 0)
-        query->callbacks.rows(query->callbacks.arg, message->row, message->count);
+        query->callbacks.rows(query->callbacks.arg, &message->row, message->count);
     else
         go_on(query);
 }
 
-int control_query_start(struct control *control, const struct session_filter *filter, bool kill,
+int control_query_start(struct control *control, enum traffic_kind kind,
+                        const struct traffic_filter *filter, bool kill,
                         const struct control_query_callbacks *callbacks, struct control_query **out)
 {
     struct control_query *query;
@@ -75,6 +76,7 @@ int control_query_start(struct control *control, const struct session_filter *fi
     query->control = control;
     query->callbacks = *callbacks;
     query->message.done = on_answer;
+    query->message.kind = kind;
     query->message.filter = *filter;
     query->message.kill = kill;
     *out = query;

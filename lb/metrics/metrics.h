@@ -25,6 +25,32 @@
     X(ACCEPT_PAUSES, "accept_pauses", "Times a listener stopped accepting for a while.")           \
     X(SPLICE_STARTS, "splice_starts", "Times a direction went from copy to splice.")               \
     X(SPLICE_REFUSED, "splice_refused", "Times no full pipe was to be had and copy went on.")      \
+    X(FLOWS, "flows", "UDP flows begun.")                                                          \
+    X(FLOWS_ENDED, "flows_ended", "UDP flows that have ended, for whatever reason.")               \
+    X(FLOWS_MOVED, "flows_moved", "Times a flow went on to another server.")                       \
+    X(FLOWS_EVICTED, "flows_evicted", "UDP flows that ended to make room for another client.")     \
+    X(SOCKETS_REUSED, "udp_sockets_reused", "Flows served by a socket that had served another.")   \
+    X(DATAGRAMS_IN, "datagrams_in", "Datagrams from clients sent to servers.")                     \
+    X(DATAGRAMS_OUT, "datagrams_out", "Datagrams from servers sent to clients.")                   \
+    X(UDP_RECEIVES, "udp_receives", "System calls that received datagrams.")                       \
+    X(UDP_SENDS, "udp_sends", "System calls that sent datagrams.")                                 \
+    X(GRO_RECEIVED, "udp_gro_received", "Messages in which the kernel had joined datagrams.")      \
+    X(GRO_DATAGRAMS, "udp_gro_datagrams", "Datagrams that came in such messages.")                 \
+    X(GSO_SENT, "udp_gso_sent", "Messages that the kernel was to cut into datagrams.")             \
+    X(GSO_DATAGRAMS, "udp_gso_datagrams", "Datagrams that left in such messages.")                 \
+    X(DROP_TOO_LARGE, "udp_dropped_too_large", "Too large for the path and not to be cut.")        \
+    X(DROP_SEND_QUEUE, "udp_dropped_send_queue", "The socket or device took no more.")             \
+    X(DROP_SEND_ERROR, "udp_dropped_send_error", "The kernel refused to send it.")                 \
+    X(DROP_REFUSED, "udp_dropped_refused", "The server's machine refused the flow's datagrams.")   \
+    X(DROP_FLOW_LIMIT, "udp_dropped_flow_limit", "No room for a new flow.")                        \
+    X(DROP_NO_SERVER, "udp_dropped_no_server", "No server was usable.")                            \
+    X(DROP_NO_RESOURCES, "udp_dropped_no_resources", "No descriptor, memory or port for a flow.")  \
+    X(DROP_AMPLIFICATION, "udp_dropped_amplification", "A reply beyond what a request allows.")    \
+    X(DROP_LOOP, "udp_dropped_loop", "It came from weir itself, or from the server it went to.")   \
+    X(DROP_LATE, "udp_dropped_late", "A reply whose flow had ended.")                              \
+    X(DROP_SOURCE, "udp_dropped_source", "Its source address cannot be replied to.")               \
+    X(DROP_STOPPING, "udp_dropped_stopping", "From a new client while weir was stopping.")         \
+    X(DROP_RECEIVE_QUEUE, "udp_dropped_receive_queue", "A listener's receive queue was full.")     \
     X(LOOP_TURNS, "loop_turns", "Turns of the worker's loop.")
 
 enum metric {

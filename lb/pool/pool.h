@@ -32,10 +32,13 @@ enum server_drain_cause { DRAIN_CAUSE_OPERATOR, DRAIN_CAUSE_DOWN, DRAIN_CAUSES }
 /* One worker's counters of one server: one writer, relaxed, summed on demand. */
 struct server_cell {
     _Alignas(CACHE_LINE) _Atomic uint64_t sessions; /* connected ones */
+    _Atomic uint64_t flows;                         /* begun, or moved here */
+    _Atomic uint64_t flows_left;                    /* ended, or moved away */
     _Atomic uint64_t bytes_in;                      /* from clients */
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t connect_failures;
-    _Atomic uint64_t resets; /* sessions that ended by the server's reset */
+    _Atomic uint64_t resets;  /* sessions that ended by the server's reset */
+    _Atomic uint64_t refused; /* datagrams that the server's machine refused (ICMP) */
     _Atomic uint64_t drain_ends[DRAIN_ENDS];
 };
 
@@ -108,6 +111,30 @@ struct view {
 
 struct view *view_take(struct view *view);
 void view_put(struct view **view);
+
+/* ---- which sessions or flows ---- */
+
+/* A quiet session or flow of a draining server is one that has been silent for so long. */
+#define DRAIN_QUIET_MS 1000
+
+/* What is set must match; zero and "" match all. */
+struct traffic_filter {
+    uint64_t id;
+    char listener[CONFIG_NAME_MAX + 1];
+    char pool[CONFIG_NAME_MAX + 1];
+    char server[CONFIG_NAME_MAX + 1];
+    char client[ADDRESS_TEXT_MAX]; /* an address, with or without its port */
+};
+
+/* `server` is NULL while there is none. */
+bool traffic_matches(const struct traffic_filter *filter, uint64_t id, const char *listener,
+                     const char *pool, const struct server *server,
+                     const union inet_address *client);
+
+/* What a draining server's sessions and flows meet now. */
+enum drain_step { DRAIN_STEP_NONE, DRAIN_STEP_QUIET, DRAIN_STEP_DEADLINE };
+enum drain_step server_drain_step(const struct server *server, uint64_t now_ms,
+                                  enum server_drain_cause *out_cause);
 
 /* ---- control's own ---- */
 
@@ -188,8 +215,10 @@ void pool_member_set_health(struct pool_member *member, enum health_state health
 struct view *pools_view(struct pools *pools);
 bool pools_dirty(const struct pools *pools);
 
+/* `load` is sessions and flows under way, those connecting included; `flows_now` are the flows. */
 struct server_totals {
-    uint64_t sessions, bytes_in, bytes_out, connect_failures, resets, drain_ends[DRAIN_ENDS];
-    uint32_t load;
+    uint64_t sessions, flows, bytes_in, bytes_out, connect_failures, resets, refused;
+    uint64_t drain_ends[DRAIN_ENDS];
+    uint32_t load, flows_now;
 };
 void server_totals(const struct server *server, struct server_totals *out);

@@ -108,10 +108,16 @@ static uint64_t read_cell(const _Atomic uint64_t *cell)
 static void add_cell(const struct server_cell *cell, struct server_totals *out)
 {
     out->sessions += read_cell(&cell->sessions);
+    /* In this order: one that begins in between is counted too many, never one too few. */
+    uint64_t left = read_cell(&cell->flows_left);
+    uint64_t flows = read_cell(&cell->flows);
+    out->flows += flows;
+    out->flows_now += (uint32_t)(flows - left);
     out->bytes_in += read_cell(&cell->bytes_in);
     out->bytes_out += read_cell(&cell->bytes_out);
     out->connect_failures += read_cell(&cell->connect_failures);
     out->resets += read_cell(&cell->resets);
+    out->refused += read_cell(&cell->refused);
     for (size_t end = 0; end < DRAIN_ENDS; end++)
         out->drain_ends[end] += read_cell(&cell->drain_ends[end]);
 }

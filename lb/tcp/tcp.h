@@ -151,24 +151,15 @@ struct session_info {
     uint64_t bytes_in, bytes_out;
 };
 
-/* What is set must match; zero and "" match all. */
-struct session_filter {
-    uint64_t id;
-    char listener[CONFIG_NAME_MAX + 1];
-    char pool[CONFIG_NAME_MAX + 1];
-    char server[CONFIG_NAME_MAX + 1];
-    char client[ADDRESS_TEXT_MAX]; /* an address, with or without its port */
-};
-
 /*
  * Walks from *cursor (0 at first) and copies matching sessions until `most` are found or `until_us`
  * (of clock_now_us) has come. Returns how many; *cursor is UINT32_MAX after the last.
  */
-uint32_t tcp_list(struct tcp *tcp, const struct session_filter *filter, uint32_t *cursor,
+uint32_t tcp_list(struct tcp *tcp, const struct traffic_filter *filter, uint32_t *cursor,
                   struct session_info *out, uint32_t most, uint64_t until_us);
 
 /* The same walk, ending each match with a reset of both sides. Returns how many. */
-uint32_t tcp_kill(struct tcp *tcp, const struct session_filter *filter,
+uint32_t tcp_kill(struct tcp *tcp, const struct traffic_filter *filter,
                   enum session_end_reason reason, uint32_t *cursor, uint64_t until_us);
 
 /*
@@ -176,7 +167,6 @@ uint32_t tcp_kill(struct tcp *tcp, const struct session_filter *filter,
  * phase one that has been silent for DRAIN_QUIET_MS with nothing in flight is closed on both sides,
  * at most `paced` of them.
  */
-#define DRAIN_QUIET_MS 1000
 uint32_t tcp_drain(struct tcp *tcp, uint32_t *cursor, uint32_t paced, uint64_t until_us);
 
 /* ---- hand-over ---- */

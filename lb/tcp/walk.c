@@ -12,42 +12,11 @@
 /* So many sessions are looked at between two looks at the clock. */
 #define STRIDE 64
 
-static bool text_matches(const char *wanted, const char *is)
+static bool matches(const struct session *session, const struct traffic_filter *filter)
 {
-    return wanted[0] == '\0' || strcmp(wanted, is) == 0;
-}
-
-/* "192.0.2.1" matches any port of that address; brackets of IPv6 may be left out then. */
-static bool client_matches(const char *wanted, const union inet_address *client)
-{
-    char text[ADDRESS_TEXT_MAX];
-    char *host = inet_address_format(client, text);
-    char *end;
-
-    if (wanted[0] == '\0' || strcmp(wanted, text) == 0)
-        return true;
-    end = strrchr(text, ':');
-    if (end == NULL)
-        return false;
-    *end = '\0';
-    if (strcmp(wanted, host) == 0)
-        return true;
-    if (host[0] != '[')
-        return false;
-    host[strlen(host) - 1] = '\0';
-    return strcmp(wanted, host + 1) == 0;
-}
-
-static bool matches(const struct session *session, const struct session_filter *filter)
-{
-    const struct server *server = session->server;
-
-    if (session->state == SESSION_ENDED || (filter->id != 0 && filter->id != session->id))
-        return false;
-    return text_matches(filter->listener, session->policy->listener) &&
-           text_matches(filter->pool, session->policy->pool_name) &&
-           text_matches(filter->server, server ? server->name : "") &&
-           client_matches(filter->client, &session->client);
+    return session->state != SESSION_ENDED &&
+           traffic_matches(filter, session->id, session->policy->listener,
+                           session->policy->pool_name, session->server, &session->client);
 }
 
 static void describe(const struct session *session, struct session_info *out)
@@ -87,7 +56,7 @@ static struct session *next(struct tcp *tcp, uint32_t *cursor, uint64_t until_us
     return NULL;
 }
 
-uint32_t tcp_list(struct tcp *tcp, const struct session_filter *filter, uint32_t *cursor,
+uint32_t tcp_list(struct tcp *tcp, const struct traffic_filter *filter, uint32_t *cursor,
                   struct session_info *out, uint32_t most, uint64_t until_us)
 {
     uint32_t found = 0;
@@ -102,7 +71,7 @@ uint32_t tcp_list(struct tcp *tcp, const struct session_filter *filter, uint32_t
     return found;
 }
 
-uint32_t tcp_kill(struct tcp *tcp, const struct session_filter *filter,
+uint32_t tcp_kill(struct tcp *tcp, const struct traffic_filter *filter,
                   enum session_end_reason reason, uint32_t *cursor, uint64_t until_us)
 {
     uint32_t killed = 0;
@@ -128,26 +97,21 @@ static bool is_quiet(const struct session *session)
            session->state == SESSION_RELAYING;
 }
 
-/* True when the session was ended for its server's sake. */
+/* True when the session was ended at a quiet moment. */
 static bool drain_one(struct session *session, bool may_close_quiet)
 {
-    struct server *server = session->server;
-    uint64_t now = session->tcp->now_ms;
-    uint64_t deadline;
+    enum server_drain_cause cause;
+    enum drain_step step;
 
-    if (server == NULL)
+    if (session->server == NULL)
         return false;
-    deadline = atomic_load_explicit(&server->drain_deadline_ms, memory_order_acquire);
-    if (deadline == 0)
-        return false;
-    if (now >= deadline) {
-        uint32_t cause = atomic_load_explicit(&server->drain_cause, memory_order_relaxed);
+    step = server_drain_step(session->server, session->tcp->now_ms, &cause);
+    if (step == DRAIN_STEP_DEADLINE) {
         session_end(session, cause == DRAIN_CAUSE_DOWN ? SESSION_END_SERVER_DOWN
                                                        : SESSION_END_DRAIN_DEADLINE);
         return false;
     }
-    if (!may_close_quiet || !is_quiet(session) ||
-        now < atomic_load_explicit(&server->drain_quiet_ms, memory_order_relaxed))
+    if (step != DRAIN_STEP_QUIET || !may_close_quiet || !is_quiet(session))
         return false;
     session_end(session, SESSION_END_DRAIN_QUIET);
     return true;

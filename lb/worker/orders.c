@@ -34,7 +34,7 @@ void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms)
 
 void worker_end_tick(struct wheel_timer *timer, uint64_t now_ms)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     struct worker *worker = container_of(timer, struct worker, end_timer);
 
     tcp_kill(worker->tcp, &all, worker->end_reason, &worker->end_cursor, clock_now_us() + SLICE_US);
@@ -59,8 +59,8 @@ static void deliver_query(struct mail *mail, void *owner)
     worker_begin_turn(worker);
     query->count = query->kill ? tcp_kill(worker->tcp, &query->filter, SESSION_END_KILLED,
                                           &query->cursor, until)
-                               : tcp_list(worker->tcp, &query->filter, &query->cursor, query->row,
-                                          WORKER_QUERY_ROWS, until);
+                               : tcp_list(worker->tcp, &query->filter, &query->cursor,
+                                          query->row.session, WORKER_QUERY_ROWS, until);
     mailbox_post(worker->options.control, &query->mail, deliver_answer);
 }
 
@@ -136,7 +136,7 @@ static void deliver_end(struct mail *mail, void *owner)
 
 static void deliver_stop(struct mail *mail, void *owner)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     struct worker *worker = owner;
     uint32_t cursor = 0;
 

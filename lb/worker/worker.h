@@ -1,5 +1,5 @@
 /*
- * Purpose: one thread, one libuv loop, one epoll set; its listening sockets and sessions.
+ * Purpose: one thread, one libuv loop, one epoll set; its listening sockets, sessions and flows.
  * Thread:  all verbs: control. They post to the worker's mailbox and return.
  * Owns:    the thread and all that lives on it. A posted query belongs to the worker until it comes
  *          back.
@@ -13,6 +13,7 @@
 #include "lb/metrics/metrics.h"
 #include "lb/pool/pool.h"
 #include "lb/tcp/tcp.h"
+#include "lb/udp/udp.h"
 
 #define WORKERS_MAX 256 /* the low byte of a session id */
 
@@ -23,6 +24,8 @@ struct worker_options {
     uint32_t session_limit;           /* of the whole process */
     _Atomic uint32_t *sessions_total; /* on all workers */
     uint32_t pipe_limit;              /* of this worker */
+    uint32_t rest_limit;              /* sockets of ended flows, of this worker */
+    struct udp_shared *udp;           /* of all workers */
     struct listener *listeners;
     size_t listener_count;
     uint32_t pool_count; /* of every view */
@@ -59,19 +62,28 @@ const struct metrics *worker_metrics(const struct worker *worker);
 /* The longest turn of the loop since the last call, in microseconds. */
 uint64_t worker_longest_turn_us(struct worker *worker);
 
-/*
- * A question about sessions, answered in slices of at most 1 ms. Comes back through `done` on
- * control's thread with `count` rows; post it again while `cursor` is not UINT32_MAX.
- */
+/* What a question is about. */
+enum traffic_kind { TRAFFIC_SESSIONS, TRAFFIC_FLOWS };
+
 #define WORKER_QUERY_ROWS 128
+union traffic_rows {
+    struct session_info session[WORKER_QUERY_ROWS];
+    struct flow_info flow[WORKER_QUERY_ROWS];
+};
+
+/*
+ * A question about sessions or flows, answered in slices of at most 1 ms. Comes back through `done`
+ * on control's thread with `count` rows; post it again while `cursor` is not UINT32_MAX.
+ */
 struct worker_query {
     struct mail mail;
     struct worker *worker;
     void (*done)(struct worker_query *query);
-    struct session_filter filter;
+    enum traffic_kind kind;
+    struct traffic_filter filter;
     bool kill; /* end the matches instead of listing them */
     uint32_t cursor;
-    uint32_t count; /* rows, or sessions killed */
-    struct session_info row[WORKER_QUERY_ROWS];
+    uint32_t count; /* rows, or how many were ended */
+    union traffic_rows row;
 };
 void worker_ask(struct worker *worker, struct worker_query *query);

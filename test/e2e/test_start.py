@@ -245,7 +245,8 @@ def read_until(stream, word):
 def test_demo_answers_in_turn_and_leaves_nothing(namespace):
     # Its ports are fixed; in a namespace of its own they are free for sure.
     there = namespace()
-    script = [*there.wrap, str(ROOT / "scripts/run")]
+    # A shell that runs the tests in the background has them ignore Ctrl-C.
+    script = [*there.wrap, "env", "--default-signal=INT", str(ROOT / "scripts/run")]
     demo = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             start_new_session=True)
     try:

@@ -55,7 +55,7 @@ struct control {
     char who[64]; /* of the last change */
     uint64_t session_count;
     struct control_query *query;
-    struct session_filter asked; /* of the last query */
+    struct traffic_filter asked; /* of the last query */
     bool kill;
     unsigned slices, cancels;
 };
@@ -200,9 +200,11 @@ struct control_query {
     uint64_t at;
 };
 
-int control_query_start(struct control *control, const struct session_filter *filter, bool kill,
+int control_query_start(struct control *control, enum traffic_kind kind,
+                        const struct traffic_filter *filter, bool kill,
                         const struct control_query_callbacks *callbacks, struct control_query **out)
 {
+    (void)kind;
     if (control->session_count == UINT64_MAX)
         return -ENOMEM;
     assert_null(control->query);
@@ -257,7 +259,7 @@ static inline void fake_finish(struct control_query *query, uint32_t total)
 /* What the workers owe comes back: one slice, or the end. */
 static inline void fake_step(struct control *control)
 {
-    struct session_info row[WORKER_QUERY_ROWS];
+    union traffic_rows row;
     struct control_query *query = control->query;
     uint32_t count = 0;
     if (query == NULL || !query->out)
@@ -267,12 +269,12 @@ static inline void fake_step(struct control *control)
         return;
     }
     while (count < WORKER_QUERY_ROWS && query->at < control->session_count)
-        row[count++] = fake_session(++query->at);
+        row.session[count++] = fake_session(++query->at);
     if (count == 0) {
         fake_finish(query, (uint32_t)query->at);
         return;
     }
     query->out = false;
     control->slices++;
-    query->callbacks.rows(query->callbacks.arg, row, count);
+    query->callbacks.rows(query->callbacks.arg, &row, count);
 }

@@ -310,7 +310,7 @@ static void shows_9000_sessions(void **state)
 static void filters_sessions(void **state)
 {
     struct bench *bench = *state;
-    const struct session_filter *asked = &bench->control->asked;
+    const struct traffic_filter *asked = &bench->control->asked;
     json_decref(data_of(bench, "show sessions listener=front pool=web server=s1 client=192.0.2.1"));
     assert_string_equal(asked->listener, "front");
     assert_string_equal(asked->pool, "web");

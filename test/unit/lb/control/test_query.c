@@ -29,7 +29,7 @@ struct reader {
     uint32_t count, slices, done, total;
 };
 
-static void on_rows(void *arg, const struct session_info *rows, uint32_t count)
+static void on_rows(void *arg, const union traffic_rows *rows, uint32_t count)
 {
     struct reader *reader = arg;
 
@@ -37,7 +37,7 @@ static void on_rows(void *arg, const struct session_info *rows, uint32_t count)
     reader->slices++;
     for (uint32_t i = 0; i < count; i++) {
         assert_true(reader->count < IDS_MAX);
-        reader->id[reader->count++] = rows[i].id;
+        reader->id[reader->count++] = rows->session[i].id;
     }
     if (reader->refuses)
         control_query_cancel(&reader->query);
@@ -54,16 +54,17 @@ static void on_done(void *arg, uint32_t total)
     reader->query = NULL;
 }
 
-static void begin(struct reader *reader, const struct session_filter *filter, bool kill)
+static void begin(struct reader *reader, const struct traffic_filter *filter, bool kill)
 {
     const struct control_query_callbacks callbacks = {on_rows, on_done, reader};
 
     reader->count = reader->slices = reader->done = reader->total = 0;
-    assert_int_equal(control_query_start(reader->control, filter, kill, &callbacks, &reader->query),
+    assert_int_equal(control_query_start(reader->control, TRAFFIC_SESSIONS, filter, kill,
+                                         &callbacks, &reader->query),
                      0);
 }
 
-static void ask(struct reader *reader, const struct session_filter *filter, bool kill)
+static void ask(struct reader *reader, const struct traffic_filter *filter, bool kill)
 {
     begin(reader, filter, kill);
     SITE_UNTIL(control_loop(reader->control), reader->done == 1);
@@ -101,7 +102,7 @@ static int by_number(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static const struct session_filter all;
+static const struct traffic_filter all;
 
 /* ---- tests ---- */
 
@@ -123,7 +124,7 @@ static void test_each_session_is_met_once(void **state)
 
 static void test_nothing_matches(void **state)
 {
-    const struct session_filter filter = {.server = "nobody"};
+    const struct traffic_filter filter = {.server = "nobody"};
     struct reader reader;
 
     (void)state;
@@ -155,7 +156,7 @@ static void test_the_reader_sets_the_pace(void **state)
 
 static void test_one_is_killed_by_its_number(void **state)
 {
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
     struct reader reader;
 
     (void)state;
@@ -264,7 +265,9 @@ static void test_nobody_to_ask(void **state)
     assert_int_equal(
         control_new(&control, &site.config, site.listeners, &limits, error, sizeof(error)), 0);
     site.listeners = NULL; /* control's now */
-    assert_int_equal(control_query_start(control, &all, false, &callbacks, &query), -ESHUTDOWN);
+    assert_int_equal(
+        control_query_start(control, TRAFFIC_SESSIONS, &all, false, &callbacks, &query),
+        -ESHUTDOWN);
     assert_null(query);
     control_free(&control);
     site_close(&site);

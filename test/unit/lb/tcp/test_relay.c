@@ -437,7 +437,7 @@ static void an_answer_survives_a_failed_request(void **state)
 
 static void a_killed_session_tells_what_is_lost(void **state)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     struct world w;
     struct chain chain;
     struct pair_eaten eaten = {0};

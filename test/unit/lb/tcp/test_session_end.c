@@ -14,7 +14,7 @@
 
 static uint32_t kill_all(struct world *w, enum session_end_reason reason)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     uint32_t cursor = 0;
 
     return tcp_kill(w->tcp, &all, reason, &cursor, UINT64_MAX);

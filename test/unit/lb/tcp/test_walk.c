@@ -37,7 +37,7 @@ static void gather(struct crowd *crowd)
 
 static void disperse(struct crowd *crowd)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     uint32_t cursor = 0;
 
     crowd->chain[CHAINS - 1].session->policy = &crowd->w.policy;
@@ -48,7 +48,7 @@ static void disperse(struct crowd *crowd)
 }
 
 /* How many match; the last of them in *out. */
-static uint32_t find(struct crowd *crowd, const struct session_filter *filter,
+static uint32_t find(struct crowd *crowd, const struct traffic_filter *filter,
                      struct session_info *out)
 {
     struct session_info rows[CHAINS + 1];
@@ -66,7 +66,7 @@ static void a_row_describes_its_session(void **state)
 {
     struct crowd crowd;
     struct session_info row;
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
 
     (void)state;
     gather(&crowd);
@@ -91,32 +91,32 @@ static void filters_match(void **state)
 {
     struct crowd crowd;
     struct session_info row;
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
 
     (void)state;
     gather(&crowd);
     assert_int_equal(find(&crowd, &filter, &row), CHAINS);
 
-    filter = (struct session_filter){.id = 999};
+    filter = (struct traffic_filter){.id = 999};
     assert_int_equal(find(&crowd, &filter, &row), 0);
-    filter = (struct session_filter){.listener = "front"};
+    filter = (struct traffic_filter){.listener = "front"};
     assert_int_equal(find(&crowd, &filter, &row), CHAINS - 1);
-    filter = (struct session_filter){.listener = "side"};
+    filter = (struct traffic_filter){.listener = "side"};
     assert_int_equal(find(&crowd, &filter, &row), 1);
-    filter = (struct session_filter){.pool = "web"};
+    filter = (struct traffic_filter){.pool = "web"};
     assert_int_equal(find(&crowd, &filter, &row), CHAINS);
-    filter = (struct session_filter){.pool = "we"};
+    filter = (struct traffic_filter){.pool = "we"};
     assert_int_equal(find(&crowd, &filter, &row), 0);
-    filter = (struct session_filter){.server = "b"};
+    filter = (struct traffic_filter){.server = "b"};
     assert_int_equal(find(&crowd, &filter, &row), 2);
-    filter = (struct session_filter){.server = "b", .listener = "side"};
+    filter = (struct traffic_filter){.server = "b", .listener = "side"};
     assert_int_equal(find(&crowd, &filter, &row), 0);
     disperse(&crowd);
 }
 
 static uint32_t find_client(struct crowd *crowd, const char *text)
 {
-    struct session_filter filter = {0};
+    struct traffic_filter filter = {0};
     struct session_info row;
 
     snprintf(filter.client, sizeof(filter.client), "%s", text);
@@ -149,7 +149,7 @@ static void clients_match_with_and_without_port(void **state)
 
 static void a_list_comes_in_pages(void **state)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     struct crowd crowd;
     struct session_info row;
     uint32_t cursor = 0;
@@ -171,7 +171,7 @@ static void a_list_comes_in_pages(void **state)
 /* Its time is up before it began: it gets on all the same, a little. */
 static void a_slice_without_time_gets_on(void **state)
 {
-    struct session_filter nobody = {.id = 999};
+    struct traffic_filter nobody = {.id = 999};
     struct crowd crowd;
     struct session_info row;
     uint32_t cursor = 0;
@@ -191,7 +191,7 @@ static void a_slice_without_time_gets_on(void **state)
 /* One that lives through the whole walk is met exactly once, whoever comes and goes. */
 static void sessions_come_and_go_between_slices(void **state)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     struct crowd crowd;
     struct session_info rows[2 + CHAINS];
     uint32_t cursor = 0, found;
@@ -219,7 +219,7 @@ static void sessions_come_and_go_between_slices(void **state)
 static void kills_what_matches(void **state)
 {
     struct crowd crowd;
-    struct session_filter filter = {.server = "a"};
+    struct traffic_filter filter = {.server = "a"};
     uint32_t cursor = 0;
     unsigned killed = 0, slices = 0;
 

@@ -120,7 +120,7 @@ static void desk_open(struct desk *desk, uint32_t session_limit)
 
 static void desk_close(struct desk *desk)
 {
-    static const struct session_filter all;
+    static const struct traffic_filter all;
     uint32_t cursor = 0;
 
     acceptor_stop(desk->acceptor);

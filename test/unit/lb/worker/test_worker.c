@@ -177,10 +177,10 @@ static void test_a_session_is_carried_shown_and_killed(void **state)
     site_session(&bench.site, &client, &server);
     ask(&bench, false);
     assert_int_equal(bench.query.count, 1);
-    assert_string_equal(bench.query.row[0].listener, "front");
-    assert_string_equal(bench.query.row[0].pool, "web");
-    assert_string_equal(bench.query.row[0].server, "a");
-    assert_int_equal(bench.query.row[0].state, SESSION_RELAYING);
+    assert_string_equal(bench.query.row.session[0].listener, "front");
+    assert_string_equal(bench.query.row.session[0].pool, "web");
+    assert_string_equal(bench.query.row.session[0].server, "a");
+    assert_int_equal(bench.query.row.session[0].state, SESSION_RELAYING);
     ask(&bench, true);
     assert_int_equal(bench.query.count, 1);
     site_expect_reset(client);
