@@ -9,12 +9,13 @@ PACKAGES_BUILD=(gcc libc6-dev cmake ninja-build pkg-config
 PACKAGES_RUN=("${PACKAGES_BUILD[@]}" util-linux curl)
 PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeout
     binutils iproute2 nftables procps strace
-    nginx libnginx-mod-stream haproxy wrk redis-server postgresql)
+    nginx libnginx-mod-stream haproxy wrk redis-server postgresql
+    dnsmasq-base dnsperf iperf3 ngtcp2-client ngtcp2-server)
 # shellcheck disable=SC2034 # scripts/check reads it
 PACKAGES_CHECK=("${PACKAGES_TEST[@]}" clang clang-format clang-tidy libclang-rt-14-dev shellcheck git)
 
 # Services that the packages above would start at boot. The tests start their own.
-SERVICES=(nginx haproxy redis-server postgresql)
+SERVICES=(nginx haproxy redis-server postgresql iperf3 ngtcp2d)
 
 TEST_USER=weir
 
