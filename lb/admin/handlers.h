@@ -25,9 +25,11 @@ request_step_fn run_show_config;
 /* servers.c */
 request_step_fn run_show_servers;
 
-/* sessions.c */
+/* traffic.c */
 request_step_fn run_show_sessions;
+request_step_fn run_show_flows;
 request_step_fn run_kill_session;
+request_step_fn run_kill_flow;
 
 /* change.c */
 request_step_fn run_drain;

@@ -10,7 +10,6 @@
 #include "common/clock.h"
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
-#include "lb/admin/reply.h"
 
 #include <stdlib.h>
 
@@ -19,6 +18,27 @@
  * within the same turn, up to eight times.
  */
 #define SLICE 32
+
+/* ---- what it carries ---- */
+
+/* The two are not read in one instant: a flow that has just begun may be in the second alone. */
+uint32_t totals_sessions(const struct server_totals *totals)
+{
+    return totals->load > totals->flows_now ? totals->load - totals->flows_now : 0;
+}
+
+void totals_add_fields(const struct server_totals *totals, struct reply *row)
+{
+    reply_add_number(row, "sessions", totals_sessions(totals));
+    reply_add_number(row, "sessions_total", totals->sessions);
+    reply_add_number(row, "flows", totals->flows_now);
+    reply_add_number(row, "flows_total", totals->flows);
+    reply_add_number(row, "bytes_in", totals->bytes_in);
+    reply_add_number(row, "bytes_out", totals->bytes_out);
+    reply_add_number(row, "connect_failures", totals->connect_failures);
+    reply_add_number(row, "resets", totals->resets);
+    reply_add_number(row, "refused", totals->refused);
+}
 
 /* ---- a row ---- */
 
@@ -38,7 +58,8 @@ static json_t *drain_object(const struct pool_member *member, const struct serve
     uint32_t cause = atomic_load_explicit(&server->drain_cause, memory_order_relaxed);
     uint64_t deadline_ms = atomic_load_explicit(&server->drain_deadline_ms, memory_order_relaxed);
     reply_add_text(&drain, "cause", cause == DRAIN_CAUSE_DOWN ? "down" : "operator");
-    reply_add_number(&drain, "sessions_left", totals->load);
+    reply_add_number(&drain, "sessions_left", totals_sessions(totals));
+    reply_add_number(&drain, "flows_left", totals->flows_now);
     reply_add_number(&drain, "ended_self", ended[DRAIN_END_SELF]);
     reply_add_number(&drain, "ended_quiet", ended[DRAIN_END_QUIET]);
     reply_add_number(&drain, "ended_deadline", ended[DRAIN_END_DEADLINE]);
@@ -61,12 +82,7 @@ json_t *server_row(const struct pool_member *member, uint64_t now_ms)
     reply_add_text(&row, "health", health_state_name(member->health));
     reply_add_flag(&row, "usable", pool_member_usable(member, &why_not));
     reply_add_text(&row, "reason", member->reason);
-    reply_add_number(&row, "sessions", totals.load);
-    reply_add_number(&row, "sessions_total", totals.sessions);
-    reply_add_number(&row, "bytes_in", totals.bytes_in);
-    reply_add_number(&row, "bytes_out", totals.bytes_out);
-    reply_add_number(&row, "connect_failures", totals.connect_failures);
-    reply_add_number(&row, "resets", totals.resets);
+    totals_add_fields(&totals, &row);
     if (member->drain_started_ms != 0)
         reply_add(&row, "drain", drain_object(member, &totals, now_ms));
     return reply_end(&row);

@@ -7,7 +7,7 @@
 #include "lb/admin/commands.h"
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
-#include "lb/admin/reply.h"
+#include "lb/admin/servers.h"
 
 #include <unistd.h>
 
@@ -44,6 +44,7 @@ void run_status(struct request *request)
     reply_add_text(&object, "state", control_state_name(status.state));
     reply_add_number(&object, "workers", status.workers);
     reply_add_number(&object, "sessions", status.sessions);
+    reply_add_number(&object, "flows", status.flows);
     reply_add(&object, "descriptors", descriptors_object(&status));
     reply_add(&object, "log", log_object(&status));
     reply_add_number(&object, "control_turn_us", status.control_turn_us);
@@ -139,12 +140,15 @@ static void sum_member(const struct pool_member *member, struct pool_sum *sum)
     server_totals(member->server, &totals);
     sum->usable += pool_member_usable(member, &why_not);
     sum->draining += member->drain_started_ms > 0;
-    sum->totals.load += totals.load;
+    sum->totals.load += totals_sessions(&totals) + totals.flows_now;
+    sum->totals.flows_now += totals.flows_now;
     sum->totals.sessions += totals.sessions;
+    sum->totals.flows += totals.flows;
     sum->totals.bytes_in += totals.bytes_in;
     sum->totals.bytes_out += totals.bytes_out;
     sum->totals.connect_failures += totals.connect_failures;
     sum->totals.resets += totals.resets;
+    sum->totals.refused += totals.refused;
 }
 
 static json_t *pool_row(const struct pool *pool)
@@ -158,12 +162,7 @@ static json_t *pool_row(const struct pool *pool)
     reply_add_number(&row, "servers", pool->member_count);
     reply_add_number(&row, "usable", sum.usable);
     reply_add_number(&row, "draining", sum.draining);
-    reply_add_number(&row, "sessions", sum.totals.load);
-    reply_add_number(&row, "sessions_total", sum.totals.sessions);
-    reply_add_number(&row, "bytes_in", sum.totals.bytes_in);
-    reply_add_number(&row, "bytes_out", sum.totals.bytes_out);
-    reply_add_number(&row, "connect_failures", sum.totals.connect_failures);
-    reply_add_number(&row, "resets", sum.totals.resets);
+    totals_add_fields(&sum.totals, &row);
     return reply_end(&row);
 }
 

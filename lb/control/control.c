@@ -147,8 +147,9 @@ static void on_shutdown_deadline(uv_timer_t *timer)
 {
     struct control *control = timer->data;
 
-    log_warn("the shutdown deadline has come; what is left is reset",
-             LOG_U("sessions", atomic_load(&control->sessions)));
+    log_warn("the shutdown deadline has come; what is left is ended",
+             LOG_U("sessions", atomic_load(&control->sessions)),
+             LOG_U("flows", atomic_load(&control->udp.flows)));
     for (size_t i = 0; i < control->worker_count; i++) {
         if (worker_end_sessions(control->worker[i], SESSION_END_SHUTDOWN) < 0) {
             stop(control);
@@ -161,8 +162,9 @@ static void drain(struct control *control)
 {
     control->state = CONTROL_DRAINING;
     (void)notify_send("STOPPING=1");
-    log_info("stopping: no new clients; sessions may finish",
+    log_info("stopping: no new clients; sessions and flows may finish",
              LOG_U("sessions", atomic_load(&control->sessions)),
+             LOG_U("flows", atomic_load(&control->udp.flows)),
              LOG_I("deadline_ms", control->config->weir.shutdown_deadline));
     uv_timer_start(&control->shutdown_timer, on_shutdown_deadline,
                    (uint64_t)control->config->weir.shutdown_deadline, 0);
@@ -415,6 +417,7 @@ void control_status(struct control *control, struct control_status *out)
         .uptime_ms = clock_now_ms() - control->started_ms,
         .workers = (uint32_t)control->worker_count,
         .sessions = atomic_load_explicit(&control->sessions, memory_order_relaxed),
+        .flows = atomic_load_explicit(&control->udp.flows, memory_order_relaxed),
         .descriptors_open = control_count_descriptors(),
         .limits = control->limits,
         .control_turn_us = control->longest_turn_us,

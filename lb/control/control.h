@@ -51,7 +51,7 @@ struct control_status {
     enum control_state state;
     uint64_t uptime_ms;
     uint32_t workers;
-    uint64_t sessions;
+    uint64_t sessions, flows;
     uint64_t descriptors_open;
     struct limits limits;
     uint64_t counter[METRIC_COUNT];

@@ -10,80 +10,122 @@
 
 #include <string.h>
 
+static json_int_t number_at(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* "3 left" and, where there are flows, "0 sessions, 2 flows left"; then how long they have. */
+static void print_left(FILE *to, const json_t *drain)
+{
+    json_int_t sessions = number_at(drain, "sessions_left");
+    json_int_t flows = number_at(drain, "flows_left");
+    if (flows == 0)
+        fprintf(to, "%" JSON_INTEGER_FORMAT " left", sessions);
+    else
+        fprintf(to, "%" JSON_INTEGER_FORMAT " sessions, %" JSON_INTEGER_FORMAT " flows left",
+                sessions, flows);
+    if (sessions + flows == 0)
+        return;
+    fputs(", ", to);
+    value_print(to, "deadline_left_ms", json_object_get(drain, "deadline_left_ms"));
+    fputs(" to go", to);
+}
+
 /* "3 left, 4m12s to go; ended: 5 self, 0 quiet, 0 deadline" */
 static void print_drain(FILE *to, const json_t *drain)
 {
-    json_int_t left = json_integer_value(json_object_get(drain, "sessions_left"));
-    json_int_t self = json_integer_value(json_object_get(drain, "ended_self"));
-    json_int_t quiet = json_integer_value(json_object_get(drain, "ended_quiet"));
-    json_int_t deadline = json_integer_value(json_object_get(drain, "ended_deadline"));
     if (drain == NULL) {
         fputs("-", to);
         return;
     }
-    fprintf(to, "%" JSON_INTEGER_FORMAT " left", left);
-    if (left > 0) {
-        fputs(", ", to);
-        value_print(to, "deadline_left_ms", json_object_get(drain, "deadline_left_ms"));
-        fputs(" to go", to);
-    }
+    print_left(to, drain);
     fprintf(to,
             "; ended: %" JSON_INTEGER_FORMAT " self, %" JSON_INTEGER_FORMAT
             " quiet, %" JSON_INTEGER_FORMAT " deadline",
-            self, quiet, deadline);
+            number_at(drain, "ended_self"), number_at(drain, "ended_quiet"),
+            number_at(drain, "ended_deadline"));
 }
 
-/* A limit that is not set. */
+/* A limit that is not set; one that the listener's protocol does not have is missing. */
 static void print_limit(FILE *to, const json_t *limit)
 {
-    if (json_is_integer(limit))
-        value_print(to, "", limit);
-    else
+    if (json_is_null(limit))
         fputs("none", to);
+    else
+        value_print(to, "", limit);
 }
 
 static const struct column servers[] = {
-    {"pool", "POOL", NULL},
-    {"name", "SERVER", NULL},
-    {"address", "ADDRESS", NULL},
-    {"weight", "WEIGHT", NULL},
-    {"admin", "ADMIN", NULL},
-    {"health", "HEALTH", NULL},
-    {"sessions", "SESSIONS", NULL},
-    {"sessions_total", "TOTAL", NULL},
-    {"bytes_in", "IN", NULL},
-    {"bytes_out", "OUT", NULL},
-    {"connect_failures", "FAILED", NULL},
-    {"resets", "RESETS", NULL},
-    {"drain", "DRAIN", print_drain},
-    {"reason", "REASON", NULL},
+    {.key = "pool", .title = "POOL"},
+    {.key = "name", .title = "SERVER"},
+    {.key = "address", .title = "ADDRESS"},
+    {.key = "weight", .title = "WEIGHT"},
+    {.key = "admin", .title = "ADMIN"},
+    {.key = "health", .title = "HEALTH"},
+    {.key = "sessions", .title = "SESSIONS"},
+    {.key = "sessions_total", .title = "TOTAL"},
+    {.key = "flows", .title = "FLOWS", .may_hide = true},
+    {.key = "flows_total", .title = "TOTAL", .may_hide = true},
+    {.key = "bytes_in", .title = "IN"},
+    {.key = "bytes_out", .title = "OUT"},
+    {.key = "connect_failures", .title = "FAILED"},
+    {.key = "resets", .title = "RESETS"},
+    {.key = "refused", .title = "REFUSED", .may_hide = true},
+    {.key = "drain", .title = "DRAIN", .print = print_drain},
+    {.key = "reason", .title = "REASON"},
 };
 
 static const struct column sessions[] = {
-    {"id", "ID", NULL},         {"listener", "LISTENER", NULL}, {"client", "CLIENT", NULL},
-    {"pool", "POOL", NULL},     {"server", "SERVER", NULL},     {"state", "STATE", NULL},
-    {"engine", "ENGINE", NULL}, {"age_ms", "AGE", NULL},        {"idle_ms", "IDLE", NULL},
-    {"bytes_in", "IN", NULL},   {"bytes_out", "OUT", NULL},
+    {.key = "id", .title = "ID"},         {.key = "listener", .title = "LISTENER"},
+    {.key = "client", .title = "CLIENT"}, {.key = "pool", .title = "POOL"},
+    {.key = "server", .title = "SERVER"}, {.key = "state", .title = "STATE"},
+    {.key = "engine", .title = "ENGINE"}, {.key = "age_ms", .title = "AGE"},
+    {.key = "idle_ms", .title = "IDLE"},  {.key = "bytes_in", .title = "IN"},
+    {.key = "bytes_out", .title = "OUT"},
+};
+
+static const struct column flows[] = {
+    {.key = "id", .title = "ID"},
+    {.key = "listener", .title = "LISTENER"},
+    {.key = "client", .title = "CLIENT"},
+    {.key = "pool", .title = "POOL"},
+    {.key = "server", .title = "SERVER"},
+    {.key = "state", .title = "STATE"},
+    {.key = "age_ms", .title = "AGE"},
+    {.key = "idle_ms", .title = "IDLE"},
+    {.key = "datagrams_in", .title = "DGRAMS IN"},
+    {.key = "datagrams_out", .title = "DGRAMS OUT"},
+    {.key = "bytes_in", .title = "BYTES IN"},
+    {.key = "bytes_out", .title = "BYTES OUT"},
 };
 
 static const struct column pools[] = {
-    {"name", "POOL", NULL},
-    {"scheduler", "SCHEDULER", NULL},
-    {"servers", "SERVERS", NULL},
-    {"usable", "USABLE", NULL},
-    {"draining", "DRAINING", NULL},
-    {"sessions", "SESSIONS", NULL},
-    {"sessions_total", "TOTAL", NULL},
-    {"bytes_in", "IN", NULL},
-    {"bytes_out", "OUT", NULL},
-    {"connect_failures", "FAILED", NULL},
-    {"resets", "RESETS", NULL},
+    {.key = "name", .title = "POOL"},
+    {.key = "scheduler", .title = "SCHEDULER"},
+    {.key = "servers", .title = "SERVERS"},
+    {.key = "usable", .title = "USABLE"},
+    {.key = "draining", .title = "DRAINING"},
+    {.key = "sessions", .title = "SESSIONS"},
+    {.key = "sessions_total", .title = "TOTAL"},
+    {.key = "flows", .title = "FLOWS", .may_hide = true},
+    {.key = "flows_total", .title = "TOTAL", .may_hide = true},
+    {.key = "bytes_in", .title = "IN"},
+    {.key = "bytes_out", .title = "OUT"},
+    {.key = "connect_failures", .title = "FAILED"},
+    {.key = "resets", .title = "RESETS"},
+    {.key = "refused", .title = "REFUSED", .may_hide = true},
 };
 
 static const struct column listeners[] = {
-    {"name", "LISTENER", NULL},     {"address", "ADDRESS", NULL},
-    {"protocol", "PROTOCOL", NULL}, {"pool", "POOL", NULL},
-    {"sessions", "SESSIONS", NULL}, {"max_connections", "MOST", print_limit},
+    {.key = "name", .title = "LISTENER"},
+    {.key = "address", .title = "ADDRESS"},
+    {.key = "protocol", .title = "PROTOCOL"},
+    {.key = "pool", .title = "POOL"},
+    {.key = "sessions", .title = "SESSIONS"},
+    {.key = "max_connections", .title = "MOST", .print = print_limit},
+    {.key = "flows", .title = "FLOWS"},
+    {.key = "max_flows", .title = "MOST", .print = print_limit},
 };
 
 /* Two lines: side by side they would be wider than any terminal. */
@@ -105,10 +147,9 @@ static void print_help(FILE *to, const json_t *row)
         command, columns, ARRAY_LEN(columns), NULL                                                 \
     }
 static const struct columns table[] = {
-    ROW("show servers", servers),  ROW("drain", servers),
-    ROW("enable", servers),        ROW("disable", servers),
-    ROW("weight", servers),        ROW("show sessions", sessions),
-    ROW("show pools", pools),      ROW("show listeners", listeners),
+    ROW("show servers", servers),  ROW("drain", servers),    ROW("enable", servers),
+    ROW("disable", servers),       ROW("weight", servers),   ROW("show sessions", sessions),
+    ROW("show flows", flows),      ROW("show pools", pools), ROW("show listeners", listeners),
     {"help", NULL, 0, print_help},
 };
 

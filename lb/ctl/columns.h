@@ -9,6 +9,7 @@
 #include "common/base.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct column {
@@ -16,6 +17,7 @@ struct column {
     const char *title;
     /* NULL: as value_print does. */
     void (*print)(FILE *to, const json_t *value);
+    bool may_hide; /* left out while it is 0 in all rows: most weirs carry one protocol alone */
 };
 
 struct columns {

@@ -27,20 +27,26 @@ struct shown {
     size_t count;
 };
 
-static bool any_has(const json_t *rows, const char *key)
+static bool is_zero(const json_t *value)
+{
+    return json_is_integer(value) && json_integer_value(value) == 0;
+}
+
+static bool any_has(const json_t *rows, const struct column *column)
 {
     for (size_t i = 0; i < json_array_size(rows); i++) {
-        if (json_object_get(json_array_get(rows, i), key) != NULL)
+        const json_t *value = json_object_get(json_array_get(rows, i), column->key);
+        if (value != NULL && !(column->may_hide && is_zero(value)))
             return true;
     }
     return false;
 }
 
-/* Without the columns that no row has: a server that does not drain has no drain. */
+/* Without the columns that say nothing of any row: a server that does not drain has no drain. */
 static void choose_known(struct shown *shown, const struct columns *known, const json_t *rows)
 {
     for (size_t i = 0; i < known->count; i++) {
-        if (json_array_size(rows) == 0 || any_has(rows, known->column[i].key))
+        if (json_array_size(rows) == 0 || any_has(rows, &known->column[i]))
             shown->column[shown->count++] = known->column[i];
     }
 }

@@ -1,6 +1,6 @@
 /*
  * Purpose: a control without workers, signals and probes: real pools and a real loop, and sessions
- *          that are made up. Whoever links it needs no other control.
+ *          and flows that are made up. Whoever links it needs no other control.
  * Thread:  the test's.
  * Owns:    see fake_open and fake_close.
  * Fails:   as a cmocka assertion.
@@ -53,9 +53,10 @@ struct control {
     struct pools *pools;
     enum control_state state;
     char who[64]; /* of the last change */
-    uint64_t session_count;
+    uint64_t session_count, flow_count;
     struct control_query *query;
     struct traffic_filter asked; /* of the last query */
+    enum traffic_kind kind;      /* likewise */
     bool kill;
     unsigned slices, cancels;
 };
@@ -165,6 +166,7 @@ void control_status(struct control *control, struct control_status *out)
         .uptime_ms = 61999,
         .workers = 1,
         .sessions = control->session_count,
+        .flows = control->flow_count,
         .descriptors_open = 17,
         .limits = {.descriptors = 1024, .reserved = 100, .sessions = 400, .pipes = 20},
     };
@@ -191,7 +193,7 @@ void control_set_weight(struct control *control, struct pool_member *member, uin
     pool_member_set_weight(member, weight);
 }
 
-/* ---- sessions ---- */
+/* ---- sessions and flows ---- */
 
 struct control_query {
     struct control *control;
@@ -204,10 +206,10 @@ int control_query_start(struct control *control, enum traffic_kind kind,
                         const struct traffic_filter *filter, bool kill,
                         const struct control_query_callbacks *callbacks, struct control_query **out)
 {
-    (void)kind;
     if (control->session_count == UINT64_MAX)
         return -ENOMEM;
     assert_null(control->query);
+    control->kind = kind;
     control->asked = *filter;
     control->kill = kill;
     control->query = calloc(1, sizeof(*control->query));
@@ -231,21 +233,56 @@ void control_query_cancel(struct control_query **query)
     *query = NULL;
 }
 
+static inline union inet_address fake_client(void)
+{
+    return (union inet_address){.v4 = {.sin_family = AF_INET,
+                                       .sin_port = htons(4711),
+                                       .sin_addr.s_addr = htonl(0xc0000201)}};
+}
+
 static inline struct session_info fake_session(uint64_t id)
 {
-    struct session_info session = {.id = id,
-                                   .listener = "front",
-                                   .pool = "web",
-                                   .server = "s1",
-                                   .state = SESSION_RELAYING,
-                                   .engine = "copy",
-                                   .age_ms = 1500,
-                                   .idle_ms = 3,
-                                   .bytes_in = 70,
-                                   .bytes_out = 9000};
-    session.client.v4 = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(4711), .sin_addr.s_addr = htonl(0xc0000201)};
-    return session;
+    return (struct session_info){.id = id,
+                                 .listener = "front",
+                                 .client = fake_client(),
+                                 .pool = "web",
+                                 .server = "s1",
+                                 .state = SESSION_RELAYING,
+                                 .engine = "copy",
+                                 .age_ms = 1500,
+                                 .idle_ms = 3,
+                                 .bytes_in = 70,
+                                 .bytes_out = 9000};
+}
+
+static inline struct flow_info fake_flow(uint64_t id)
+{
+    return (struct flow_info){.id = id,
+                              .listener = "front",
+                              .client = fake_client(),
+                              .pool = "web",
+                              .server = "s0",
+                              .state = FLOW_SPENT,
+                              .age_ms = 700,
+                              .idle_ms = 20,
+                              .datagrams_in = 1,
+                              .datagrams_out = 2,
+                              .bytes_in = 40,
+                              .bytes_out = 900};
+}
+
+static inline uint64_t fake_count(const struct control *control)
+{
+    return control->kind == TRAFFIC_FLOWS ? control->flow_count : control->session_count;
+}
+
+static inline void fake_row(const struct control *control, union traffic_rows *rows, uint32_t at,
+                            uint64_t id)
+{
+    if (control->kind == TRAFFIC_FLOWS)
+        rows->flow[at] = fake_flow(id);
+    else
+        rows->session[at] = fake_session(id);
 }
 
 static inline void fake_finish(struct control_query *query, uint32_t total)
@@ -265,11 +302,11 @@ static inline void fake_step(struct control *control)
     if (query == NULL || !query->out)
         return;
     if (control->kill) {
-        fake_finish(query, control->asked.id <= control->session_count);
+        fake_finish(query, control->asked.id <= fake_count(control));
         return;
     }
-    while (count < WORKER_QUERY_ROWS && query->at < control->session_count)
-        row.session[count++] = fake_session(++query->at);
+    while (count < WORKER_QUERY_ROWS && query->at < fake_count(control))
+        fake_row(control, &row, count++, ++query->at);
     if (count == 0) {
         fake_finish(query, (uint32_t)query->at);
         return;

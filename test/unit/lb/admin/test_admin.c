@@ -196,13 +196,16 @@ static int teardown(void **state)
 static void tells_its_status(void **state)
 {
     struct bench *bench = *state;
+    bench->control->session_count = 3;
+    bench->control->flow_count = 5;
     json_t *status = data_of(bench, "status");
     assert_string_equal(text_at(status, "version"), WEIR_VERSION);
     assert_string_equal(text_at(status, "state"), "running");
     assert_int_equal(number_at(status, "pid"), getpid());
     assert_int_equal(number_at(status, "uptime_s"), 61);
     assert_int_equal(number_at(status, "workers"), 1);
-    assert_int_equal(number_at(status, "sessions"), 0);
+    assert_int_equal(number_at(status, "sessions"), 3);
+    assert_int_equal(number_at(status, "flows"), 5);
     const json_t *descriptors = json_object_get(status, "descriptors");
     assert_int_equal(number_at(descriptors, "open"), 17);
     assert_int_equal(number_at(descriptors, "limit"), 1024);
@@ -255,12 +258,48 @@ static void shows_servers(void **state)
     assert_string_equal(text_at(row, "health"), "up");
     assert_string_equal(text_at(row, "reason"), "probed");
     assert_true(json_is_true(json_object_get(row, "usable")));
-    static const char *const zeros[] = {"sessions",  "sessions_total",   "bytes_in",
-                                        "bytes_out", "connect_failures", "resets"};
+    static const char *const zeros[] = {"sessions",         "sessions_total", "flows",
+                                        "flows_total",      "bytes_in",       "bytes_out",
+                                        "connect_failures", "resets",         "refused"};
     for (size_t i = 0; i < ARRAY_LEN(zeros); i++)
         assert_int_equal(number_at(row, zeros[i]), 0);
     assert_int_equal(number_at(row, "weight"), 100);
     assert_null(json_object_get(row, "drain"));
+    json_decref(rows);
+}
+
+/* The load of a server counts both; a row and its drain tell them apart. */
+static void tells_sessions_and_flows_apart(void **state)
+{
+    struct bench *bench = *state;
+    struct server *server = member(bench, 0)->server;
+    atomic_store(&server->live.load, 5);
+    atomic_store(&server->cell[0].flows, 9);
+    atomic_store(&server->cell[0].flows_left, 7);
+    atomic_store(&server->cell[0].sessions, 20);
+    atomic_store(&server->cell[0].refused, 4);
+    json_t *row = data_of(bench, "drain web/s0");
+    assert_int_equal(number_at(row, "sessions"), 3);
+    assert_int_equal(number_at(row, "sessions_total"), 20);
+    assert_int_equal(number_at(row, "flows"), 2);
+    assert_int_equal(number_at(row, "flows_total"), 9);
+    assert_int_equal(number_at(row, "refused"), 4);
+    assert_int_equal(number_at(json_object_get(row, "drain"), "sessions_left"), 3);
+    assert_int_equal(number_at(json_object_get(row, "drain"), "flows_left"), 2);
+    json_decref(row);
+
+    atomic_store(&server->cell[0].flows_left, 1); /* counted later than the load */
+    atomic_store(&member(bench, 1)->server->live.load, 6);
+    json_t *rows = data_of(bench, "show servers web");
+    assert_int_equal(number_at(json_array_get(rows, 0), "sessions"), 0);
+    assert_int_equal(number_at(json_array_get(rows, 0), "flows"), 8);
+    json_decref(rows);
+    rows = data_of(bench, "show pools");
+    const json_t *web = json_array_get(rows, 0);
+    assert_int_equal(number_at(web, "sessions"), 6);
+    assert_int_equal(number_at(web, "flows"), 8);
+    assert_int_equal(number_at(web, "flows_total"), 9);
+    assert_int_equal(number_at(web, "refused"), 4);
     json_decref(rows);
 }
 
@@ -305,6 +344,27 @@ static void shows_9000_sessions(void **state)
     assert_int_equal(json_array_size(rows), 9000);
     assert_int_equal(number_at(json_array_get(rows, 8999), "id"), 9000);
     json_decref(rows);
+}
+
+static void shows_flows(void **state)
+{
+    struct bench *bench = *state;
+    bench->control->session_count = 7; /* and nobody takes one for the other */
+    assert_reply(bench, "show flows", "{\"ok\":true,\"data\":[]}");
+    bench->control->flow_count = 1;
+    assert_reply(bench, "show flows client=192.0.2.1:4711 listener=front",
+                 "{\"ok\":true,\"more\":true,\"data\":[{\"id\":1,\"listener\":\"front\","
+                 "\"client\":\"192.0.2.1:4711\",\"pool\":\"web\",\"server\":\"s0\","
+                 "\"state\":\"spent\",\"age_ms\":700,\"idle_ms\":20,\"datagrams_in\":1,"
+                 "\"datagrams_out\":2,\"bytes_in\":40,\"bytes_out\":900}]}");
+    assert_string_equal(hear_line(bench, bench->client), "{\"ok\":true,\"data\":[]}");
+    assert_string_equal(bench->control->asked.client, "192.0.2.1:4711");
+    assert_string_equal(bench->control->asked.listener, "front");
+    bench->control->flow_count = 300;
+    json_t *rows = data_of(bench, "show flows");
+    assert_int_equal(json_array_size(rows), 300);
+    json_decref(rows);
+    assert_refused(bench, "show flows server=nobody", "there is no server \"nobody\"");
 }
 
 static void filters_sessions(void **state)
@@ -553,6 +613,18 @@ static void kills_a_session(void **state)
                    "\"all\" is not a session's number; usage: kill session ID");
 }
 
+static void kills_a_flow(void **state)
+{
+    struct bench *bench = *state;
+    bench->control->session_count = 9;
+    bench->control->flow_count = 5;
+    assert_reply(bench, "kill flow 5", "{\"ok\":true,\"data\":{\"killed\":5}}");
+    assert_int_equal(bench->control->asked.id, 5);
+    assert_true(bench->control->kill);
+    assert_refused(bench, "kill flow 6", "there is no flow 6");
+    assert_refused(bench, "kill flow 0", "\"0\" is not a flow's number; usage: kill flow ID");
+}
+
 /* Descriptor 2 goes to a file while `line` is asked; returns what was written there. */
 static const char *log_of(struct bench *bench, const char *line)
 {
@@ -795,10 +867,10 @@ static void tells_short_memory(void **state)
 {
     struct bench *bench = *state;
     static const char *const lines[] = {
-        "status",          "show listeners", "show pools", "show servers web",
-        "show sessions",   "show counters",  "help",       "kill session 9",
+        "status",          "show listeners", "show pools",     "show servers web", "show sessions",
+        "show counters",   "help",           "kill session 9", "show flows",       "kill flow 9",
         "weight web/s0 3", "drain web/s1",   "nonsense"};
-    bench->control->session_count = 3;
+    bench->control->session_count = bench->control->flow_count = 3;
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         bool whole = false;
         for (long allowed = 0; !whole; allowed++) {
@@ -823,9 +895,11 @@ int main(void)
         CASE(shows_listeners),
         CASE(shows_pools),
         CASE(shows_servers),
+        CASE(tells_sessions_and_flows_apart),
         CASE(shows_many_servers_in_slices),
         CASE(shows_sessions),
         CASE(shows_9000_sessions),
+        CASE(shows_flows),
         CASE(filters_sessions),
         CASE(reads_addresses_of_clients),
         CASE(tells_when_workers_cannot_be_asked),
@@ -839,6 +913,7 @@ int main(void)
         CASE(weighs_a_server),
         CASE(names_servers_in_full),
         CASE(kills_a_session),
+        CASE(kills_a_flow),
         CASE(logs_who_changed_what),
         CASE(answers_lines_that_come_together),
         CASE(answers_a_line_that_comes_in_bytes),

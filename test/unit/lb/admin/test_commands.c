@@ -42,7 +42,7 @@ static void finds_each_row(void **state)
     (void)state;
     size_t count;
     const struct command *commands = commands_table(&count);
-    assert_true(count >= 15);
+    assert_true(count >= 17);
     for (size_t i = 0; i < count; i++) {
         const struct command *found;
         (void)judge(commands[i].words, &found);
@@ -59,11 +59,14 @@ static void accepts(void **state)
         "show servers web",
         "show sessions",
         "show sessions server=a pool=web",
+        "show flows",
+        "show flows client=192.0.2.1 listener=dns",
         "drain web/a",
         "drain web/a deadline=5m",
         "drain deadline=5m web/a",
         "weight web/a 5",
         "kill session 5",
+        "kill flow 5",
         "ready",
         "\"show servers\" web", /* a shell's user quotes more than need be */
     };
@@ -108,9 +111,10 @@ static void suggests_what_was_meant(void **state)
         {"statsu", "there is no command \"statsu\"; did you mean \"status\"?"},
         {"shwo servers", "there is no command \"shwo servers\"; did you mean \"show servers\"?"},
         {"show severs web", "there is no command \"show severs\"; did you mean \"show servers\"?"},
+        {"show flow", "there is no command \"show flow\"; did you mean \"show flows\"?"},
         {"kill sesion 5", "there is no command \"kill sesion\"; did you mean \"kill session\"?"},
         {"enabel web/a", "there is no command \"enabel web/a\"; did you mean \"enable\"?"},
-        {"kill 5", "there is no command \"kill 5\"; it is one of: kill session"},
+        {"kill 5", "there is no command \"kill 5\"; it is one of: kill session, kill flow"},
         {"xyzzy", "there is no command \"xyzzy\"; \"help\" tells the commands"},
         {"show=servers", "there is no command \"\"; \"help\" tells the commands"},
     };

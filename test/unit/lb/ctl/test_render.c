@@ -222,6 +222,33 @@ static void shows_a_drain(void **state)
                     "asked\\x0afor\n");
 }
 
+#define ROW_C                                                                                      \
+    "{\"pool\":\"dns\",\"name\":\"c\",\"address\":\"192.0.2.3:53\",\"weight\":9,"                  \
+    "\"admin\":\"drain\",\"health\":\"up\",\"usable\":false,\"reason\":\"-\","                     \
+    "\"sessions\":0,\"sessions_total\":0,\"flows\":2,\"flows_total\":31,\"bytes_in\":3,"           \
+    "\"bytes_out\":4,\"connect_failures\":0,\"resets\":0,\"refused\":7,"                           \
+    "\"drain\":{\"sessions_left\":0,\"flows_left\":2,\"ended_self\":5,\"ended_quiet\":1,"          \
+    "\"ended_deadline\":0,\"deadline_left_ms\":30000}}"
+#define ROW_D                                                                                      \
+    "{\"name\":\"web\",\"scheduler\":\"p2c\",\"sessions\":1,\"sessions_total\":7,"                 \
+    "\"flows\":0,\"flows_total\":0,\"refused\":0}"
+
+static void tells_flows_where_there_are_any(void **state)
+{
+    (void)state;
+    assert_rendered("show servers dns", "[" ROW_C "]",
+                    "POOL  SERVER  ADDRESS       WEIGHT  ADMIN  HEALTH  SESSIONS  TOTAL  FLOWS  "
+                    "TOTAL  IN  OUT  FAILED  RESETS  REFUSED  DRAIN"
+                    "                                                                    "
+                    "REASON\n"
+                    "dns   c       192.0.2.3:53       9  drain  up             0      0      2  "
+                    "   31   3    4       0       0        7  "
+                    "0 sessions, 2 flows left, 30s to go; ended: 5 self, 1 quiet, 0 deadline  -\n");
+    assert_rendered("show pools", "[" ROW_D "]",
+                    "POOL  SCHEDULER  SESSIONS  TOTAL\n"
+                    "web   p2c               1      7\n");
+}
+
 static void shows_a_changed_server_as_one_row(void **state)
 {
     (void)state;
@@ -232,7 +259,7 @@ static void shows_a_changed_server_as_one_row(void **state)
                     "       5       6  probed\n");
 }
 
-static void shows_sessions_and_listeners(void **state)
+static void shows_sessions_flows_and_listeners(void **state)
 {
     (void)state;
     assert_rendered("show sessions",
@@ -251,6 +278,23 @@ static void shows_sessions_and_listeners(void **state)
                     "LISTENER  ADDRESS  PROTOCOL  POOL  SESSIONS  MOST\n"
                     "web       *:80     tcp       web          1  none\n"
                     "two       *:81     tcp       web          1  4096\n");
+    assert_rendered("show flows",
+                    "[{\"id\":513,\"listener\":\"dns\",\"client\":\"192.0.2.9:4711\","
+                    "\"pool\":\"dns\",\"server\":\"a\",\"state\":\"active\",\"age_ms\":61000,"
+                    "\"idle_ms\":5,\"datagrams_in\":3,\"datagrams_out\":2,\"bytes_in\":90,"
+                    "\"bytes_out\":2048}]",
+                    " ID  LISTENER  CLIENT          POOL  SERVER  STATE     AGE  IDLE  DGRAMS IN  "
+                    "DGRAMS OUT  BYTES IN  BYTES OUT\n"
+                    "513  dns       192.0.2.9:4711  dns   a       active  1m01s   5ms          3  "
+                    "         2        90       2.0K\n");
+    assert_rendered("show listeners",
+                    "[{\"name\":\"web\",\"address\":\"*:53\",\"protocol\":\"tcp\","
+                    "\"pool\":\"dns\",\"sessions\":1,\"max_connections\":null},"
+                    "{\"name\":\"two\",\"address\":\"*:53\",\"protocol\":\"udp\","
+                    "\"pool\":\"dns\",\"flows\":12,\"max_flows\":null}]",
+                    "LISTENER  ADDRESS  PROTOCOL  POOL  SESSIONS  MOST  FLOWS  MOST\n"
+                    "web       *:53     tcp       dns          1  none      -  -\n"
+                    "two       *:53     udp       dns          -  -        12  none\n");
 }
 
 static void shows_the_head_of_an_empty_table(void **state)
@@ -258,17 +302,20 @@ static void shows_the_head_of_an_empty_table(void **state)
     (void)state;
     assert_rendered("show sessions", "[]",
                     "ID  LISTENER  CLIENT  POOL  SERVER  STATE  ENGINE  AGE  IDLE  IN  OUT\n");
-    assert_rendered("show flows", "[]", "");
+    assert_rendered("show flows", "[]",
+                    "ID  LISTENER  CLIENT  POOL  SERVER  STATE  AGE  IDLE  DGRAMS IN  DGRAMS OUT  "
+                    "BYTES IN  BYTES OUT\n");
+    assert_rendered("show rivers", "[]", "");
 }
 
 /* A weir that is newer than weirctl. */
 static void shows_a_command_it_never_heard_of(void **state)
 {
     (void)state;
-    assert_rendered("show flows", "[{\"id\":1,\"idle_ms\":5,\"tags\":[1,2]},{\"id\":20}]",
+    assert_rendered("show rivers", "[{\"id\":1,\"idle_ms\":5,\"tags\":[1,2]},{\"id\":20}]",
                     "id  idle  tags\n 1   5ms  [1,2]\n20     -  -\n");
-    assert_rendered("show flows", "[1,\"two\",null]", "1\ntwo\n-\n");
-    assert_rendered("show flows", "true", "yes\n");
+    assert_rendered("show rivers", "[1,\"two\",null]", "1\ntwo\n-\n");
+    assert_rendered("show rivers", "true", "yes\n");
     assert_rendered("show serversx", "{\"a\":1}", "a  1\n");
 }
 
@@ -318,8 +365,9 @@ int main(void)
         cmocka_unit_test(aligns_columns),
         cmocka_unit_test(leaves_out_what_no_row_has),
         cmocka_unit_test(shows_a_drain),
+        cmocka_unit_test(tells_flows_where_there_are_any),
         cmocka_unit_test(shows_a_changed_server_as_one_row),
-        cmocka_unit_test(shows_sessions_and_listeners),
+        cmocka_unit_test(shows_sessions_flows_and_listeners),
         cmocka_unit_test(shows_the_head_of_an_empty_table),
         cmocka_unit_test(shows_a_command_it_never_heard_of),
         cmocka_unit_test(lists_fields),

@@ -1,11 +1,11 @@
 /*
- * Purpose: `show sessions` and `kill session`: questions to the workers.
+ * Purpose: `show sessions`, `show flows` and their `kill`: questions to the workers.
  * Thread:  control.
  * Owns:    the question, from its start until it is done or the client is gone.
  * Fails:   by answering with an error.
  *
  * The slices of an answer come from the workers; the next is asked for when the line of the one
- * before is written.
+ * before is written. What sessions and flows differ in is one row of the table below.
  */
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
@@ -16,11 +16,67 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One kind of traffic. */
+struct traffic {
+    enum traffic_kind kind;
+    const char *noun;
+    json_t *(*row)(const union traffic_rows *rows, uint32_t index);
+};
+
 struct question {
+    const struct traffic *traffic;
     struct request *request;
     struct control_query *query;
-    uint64_t id; /* of the session to kill */
+    uint64_t id; /* of the one to kill */
 };
+
+/* ---- rows ---- */
+
+static struct reply begin_row(uint64_t id, const char *listener, const union inet_address *client,
+                              const char *pool, const char *server)
+{
+    struct reply row = reply_object();
+    char text[ADDRESS_TEXT_MAX];
+    reply_add_number(&row, "id", id);
+    reply_add_text(&row, "listener", listener);
+    reply_add_text(&row, "client", inet_address_format(client, text));
+    reply_add_text(&row, "pool", pool);
+    reply_add_text(&row, "server", server);
+    return row;
+}
+
+static json_t *session_row(const union traffic_rows *rows, uint32_t index)
+{
+    const struct session_info *session = &rows->session[index];
+    struct reply row =
+        begin_row(session->id, session->listener, &session->client, session->pool, session->server);
+    reply_add_text(&row, "state", session_state_name(session->state));
+    reply_add_text(&row, "engine", session->engine);
+    reply_add_number(&row, "age_ms", session->age_ms);
+    reply_add_number(&row, "idle_ms", session->idle_ms);
+    reply_add_number(&row, "bytes_in", session->bytes_in);
+    reply_add_number(&row, "bytes_out", session->bytes_out);
+    return reply_end(&row);
+}
+
+static json_t *flow_row(const union traffic_rows *rows, uint32_t index)
+{
+    const struct flow_info *flow = &rows->flow[index];
+    struct reply row = begin_row(flow->id, flow->listener, &flow->client, flow->pool, flow->server);
+    reply_add_text(&row, "state", flow_state_name(flow->state));
+    reply_add_number(&row, "age_ms", flow->age_ms);
+    reply_add_number(&row, "idle_ms", flow->idle_ms);
+    reply_add_number(&row, "datagrams_in", flow->datagrams_in);
+    reply_add_number(&row, "datagrams_out", flow->datagrams_out);
+    reply_add_number(&row, "bytes_in", flow->bytes_in);
+    reply_add_number(&row, "bytes_out", flow->bytes_out);
+    return reply_end(&row);
+}
+
+static const struct traffic sessions = {TRAFFIC_SESSIONS, "session", session_row};
+static const struct traffic flows = {TRAFFIC_FLOWS, "flow", flow_row};
+
+/* ---- asking ---- */
 
 static void next(struct request *request)
 {
@@ -36,7 +92,8 @@ static void cancel(struct request *request)
 }
 
 /* Holds the request until `done`, or refuses it. */
-static void ask(struct request *request, const struct traffic_filter *filter, bool kill,
+static void ask(struct request *request, const struct traffic *traffic,
+                const struct traffic_filter *filter, bool kill,
                 struct control_query_callbacks callbacks)
 {
     struct question *question = calloc(1, sizeof(*question));
@@ -44,10 +101,11 @@ static void ask(struct request *request, const struct traffic_filter *filter, bo
         request_reply(request, NULL);
         return;
     }
+    question->traffic = traffic;
     question->request = request;
     question->id = filter->id;
     callbacks.arg = question;
-    int rc = control_query_start(request->control, TRAFFIC_SESSIONS, filter, kill, &callbacks,
+    int rc = control_query_start(request->control, traffic->kind, filter, kill, &callbacks,
                                  &question->query);
     if (rc < 0) {
         free(question);
@@ -57,31 +115,13 @@ static void ask(struct request *request, const struct traffic_filter *filter, bo
     request_hold(request, next, cancel, question);
 }
 
-/* ---- show sessions ---- */
-
-static json_t *session_row(const struct session_info *session)
-{
-    struct reply row = reply_object();
-    char client[ADDRESS_TEXT_MAX];
-    reply_add_number(&row, "id", session->id);
-    reply_add_text(&row, "listener", session->listener);
-    reply_add_text(&row, "client", inet_address_format(&session->client, client));
-    reply_add_text(&row, "pool", session->pool);
-    reply_add_text(&row, "server", session->server);
-    reply_add_text(&row, "state", session_state_name(session->state));
-    reply_add_text(&row, "engine", session->engine);
-    reply_add_number(&row, "age_ms", session->age_ms);
-    reply_add_number(&row, "idle_ms", session->idle_ms);
-    reply_add_number(&row, "bytes_in", session->bytes_in);
-    reply_add_number(&row, "bytes_out", session->bytes_out);
-    return reply_end(&row);
-}
+/* ---- show ---- */
 
 static void on_rows(void *arg, const union traffic_rows *rows, uint32_t count)
 {
     struct question *question = arg;
     struct reply array = reply_array();
-    for (uint32_t i = 0; i < count && reply_append(&array, session_row(&rows->session[i])); i++)
+    for (uint32_t i = 0; i < count && reply_append(&array, question->traffic->row(rows, i)); i++)
         continue;
     request_more(question->request, reply_end(&array));
 }
@@ -162,24 +202,35 @@ static bool filter_client(struct request *request, struct traffic_filter *filter
     return true;
 }
 
-void run_show_sessions(struct request *request)
+static void show(struct request *request, const struct traffic *traffic)
 {
     struct traffic_filter filter = {0};
     if (filter_names(request, &filter) && filter_client(request, &filter))
-        ask(request, &filter, false,
+        ask(request, traffic, &filter, false,
             (struct control_query_callbacks){.rows = on_rows, .done = on_rows_done});
 }
 
-/* ---- kill session ---- */
+void run_show_sessions(struct request *request)
+{
+    show(request, &sessions);
+}
+
+void run_show_flows(struct request *request)
+{
+    show(request, &flows);
+}
+
+/* ---- kill ---- */
 
 static void on_killed(void *arg, uint32_t total)
 {
     struct question *question = arg;
     struct request *request = question->request;
+    const char *noun = question->traffic->noun;
     uint64_t id = question->id;
     free(question);
     if (total == 0) {
-        request_refuse(request, "there is no session %" PRIu64, id);
+        request_refuse(request, "there is no %s %" PRIu64, noun, id);
         return;
     }
     struct reply reply = reply_object();
@@ -187,13 +238,23 @@ static void on_killed(void *arg, uint32_t total)
     request_reply(request, reply_end(&reply));
 }
 
-void run_kill_session(struct request *request)
+static void kill_one(struct request *request, const struct traffic *traffic)
 {
     const char *text = request_argument(request, 0);
     struct traffic_filter filter = {0};
     if (!words_number(text, UINT64_MAX, &filter.id) || filter.id == 0) {
-        request_refuse_usage(request, "\"%s\" is not a session's number", text);
+        request_refuse_usage(request, "\"%s\" is not a %s's number", text, traffic->noun);
         return;
     }
-    ask(request, &filter, true, (struct control_query_callbacks){.done = on_killed});
+    ask(request, traffic, &filter, true, (struct control_query_callbacks){.done = on_killed});
+}
+
+void run_kill_session(struct request *request)
+{
+    kill_one(request, &sessions);
+}
+
+void run_kill_flow(struct request *request)
+{
+    kill_one(request, &flows);
 }
