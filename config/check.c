@@ -195,8 +195,8 @@ static void refuse_type(struct config_loader *loader, const struct config_pool *
 /* A key that its probe would never look at was meant for another type. */
 static void check_probe_keys(struct config_loader *loader, const struct config_pool *pool)
 {
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         char scratch[CONFIG_KEY_SCRATCH];
         if (key->probe == NULL || strcmp(key->probe, pool->health.type) == 0 ||
             strcmp(config_key_text(key, &pool->health, scratch), key->standard) == 0)

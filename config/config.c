@@ -23,9 +23,10 @@ static void clear_list(const struct config_section *list, void *parent)
 
 static void clear_section(enum config_section_id id, void *object)
 {
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].section == id)
-            config_key_clear(&config_keys[i], object);
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->section == id)
+            config_key_clear(key, object);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
         if (section->parent != id)

@@ -5,7 +5,7 @@
  * Fails:   every error of a file is collected as file:line and one sentence; *out is set only when
  *          there is none.
  *
- * The rows of config/keys.c are the one place that knows a key: its section, name, type, bounds,
+ * The rows of config/keys_*.c are the one place that knows a key: its section, name, type, bounds,
  * default, what a reload may do with it, and its help. Parser, encoder, `--help-config`, the
  * reference page and the dump for `show config` all walk them.
  */

@@ -4,7 +4,8 @@
  * Owns:    a key's field is part of its object; config_key_clear frees what the field holds.
  * Fails:   config_key_set says why in one phrase and leaves the field untouched.
  *
- * Private to config/. A key is one row in keys.c; a type of value is one row in types.c.
+ * Private to config/. A key is one row in the keys_*.c of its section (see rows.h); a type of value
+ * is one row in types.c.
  */
 #pragma once
 
@@ -92,9 +93,9 @@ struct config_key {
     const char *help;
 };
 
+/* All rows in one order, that of the sections; NULL past the last. */
+const struct config_key *config_key_at(size_t index);
 #define CONFIG_KEYS_MAX 128
-extern const struct config_key config_keys[];
-extern const size_t config_key_count;
 
 /* True when a group `section` of the file may hold the key. */
 bool config_key_belongs(const struct config_key *key, enum config_section_id section);

@@ -79,10 +79,10 @@ static void print_group(const struct config_section *group, const void *parent, 
 static void print_section(enum config_section_id id, const void *object, int depth, FILE *to)
 {
     char scratch[CONFIG_KEY_SCRATCH];
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].section == id)
-            print_setting(&config_keys[i], config_key_text(&config_keys[i], object, scratch), depth,
-                          to);
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->section == id)
+            print_setting(key, config_key_text(key, object, scratch), depth, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
         if (section->parent != id || i == SECTION_DEFAULTS)
@@ -168,9 +168,10 @@ static void print_example_section(const struct config_section *section, int dept
 
 static void print_example(enum config_section_id id, int depth, FILE *to)
 {
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_key_belongs(&config_keys[i], id))
-            print_example_key(&config_keys[i], depth, to);
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (config_key_belongs(key, id))
+            print_example_key(key, depth, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
         if (config_sections[i].parent == id)
             print_example_section(&config_sections[i], depth, to);
@@ -178,7 +179,7 @@ static void print_example(enum config_section_id id, int depth, FILE *to)
 
 void config_print_example(FILE *to)
 {
-    fputs("# Every key of weir with its default; made from the key table (config/keys.c).\n"
+    fputs("# Every key of weir with its default; made from the key table (config/keys_*.c).\n"
           "# What is left out of a file has the value that it has here, but for the health group:\n"
           "# without it a pool is not probed.\n",
           to);
@@ -205,15 +206,15 @@ static void print_help_key(const struct config_key *key, FILE *to)
 static void print_help_section(enum config_section_id id, FILE *to)
 {
     const struct config_section *section = &config_sections[id];
+    const struct config_key *key;
     fprintf(to, "\n%s = %s\n", section->path, section->list ? "( { ... }, ... )" : "{ ... }");
     print_wrapped(section->help, 0, "  ", to);
     fputc('\n', to);
-    for (size_t i = 0; i < config_key_count; i++) {
-        if (config_keys[i].section == id)
-            print_help_key(&config_keys[i], to);
-        else if (config_key_belongs(&config_keys[i], id))
-            fprintf(to, "  %-20s as in %s\n", config_keys[i].name,
-                    config_sections[config_keys[i].section].path);
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
+        if (key->section == id)
+            print_help_key(key, to);
+        else if (config_key_belongs(key, id))
+            fprintf(to, "  %-20s as in %s\n", key->name, config_sections[key->section].path);
     }
 }
 
@@ -244,16 +245,17 @@ static void print_row(const struct config_key *key, FILE *to)
 
 static void print_inherited(FILE *to)
 {
+    const struct config_key *key;
     fputs("\nIt may hold these keys, which pools and listeners explain:\n\n", to);
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].inherits)
-            fprintf(to, "- `%s` (%s)\n", config_keys[i].name,
-                    config_sections[config_keys[i].section].path);
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->inherits)
+            fprintf(to, "- `%s` (%s)\n", key->name, config_sections[key->section].path);
 }
 
 static void print_reference_section(enum config_section_id id, FILE *to)
 {
     const struct config_section *section = &config_sections[id];
+    const struct config_key *key;
     fprintf(to, "\n## `%s`\n\n%s", section->path, section->help);
     fprintf(to, " %s%s\n",
             section->list ? "A list of groups: `( { ... }, { ... } )`" : "A group: `{ ... }`",
@@ -263,14 +265,14 @@ static void print_reference_section(enum config_section_id id, FILE *to)
         return;
     }
     fputs("\n| key | value | default | reload | meaning |\n|---|---|---|---|---|\n", to);
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].section == id)
-            print_row(&config_keys[i], to);
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->section == id)
+            print_row(key, to);
 }
 
 void config_print_reference(FILE *to)
 {
-    fputs("<!-- Made from config/keys.c; a test compares. -->\n"
+    fputs("<!-- Made from config/keys_*.c; a test compares. -->\n"
           "# The configuration file\n"
           "\n"
           "`weir --check FILE` tells every error of a file with its line and opens no socket.\n"

@@ -49,8 +49,8 @@ static void set_text(struct config_loader *loader, const struct config_key *key,
 
 static void set_defaults(struct config_loader *loader, enum config_section_id id, void *object)
 {
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         if (key->section != id || key->standard == NULL)
             continue;
         char scratch[CONFIG_KEY_SCRATCH];
@@ -76,10 +76,10 @@ static void set_all_defaults(struct config_loader *loader, enum config_section_i
 /* What `defaults` itself begins with. */
 static void set_inherited(struct config_loader *loader)
 {
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].inherits)
-            set_text(loader, &config_keys[i], inherited_from(loader, &config_keys[i]),
-                     config_keys[i].standard);
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->inherits)
+            set_text(loader, key, inherited_from(loader, key), key->standard);
 }
 
 /* ---- Values ---- */
@@ -171,10 +171,11 @@ static void walk_value(struct config_loader *loader, const config_setting_t *set
 /* All that a group may hold, for a suggestion. */
 static size_t names_within(enum config_section_id id, const char **names)
 {
+    const struct config_key *key;
     size_t count = 0;
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_key_belongs(&config_keys[i], id))
-            names[count++] = config_keys[i].name;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (config_key_belongs(key, id))
+            names[count++] = key->name;
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
         if (config_sections[i].parent == id)
             names[count++] = config_sections[i].name;
@@ -184,9 +185,10 @@ static size_t names_within(enum config_section_id id, const char **names)
 /* The path of another section that knows the name, or NULL. */
 static const char *home_of(const char *name)
 {
-    for (size_t i = 0; i < config_key_count; i++)
-        if (strcmp(config_keys[i].name, name) == 0)
-            return config_sections[config_keys[i].section].path;
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (strcmp(key->name, name) == 0)
+            return config_sections[key->section].path;
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
         if (strcmp(config_sections[i].name, name) == 0)
             return config_sections[i].path;
@@ -296,8 +298,8 @@ static void refuse_missing(struct config_loader *loader, const config_setting_t 
                            enum config_section_id id)
 {
     int line = MAX(line_of(group), 1);
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         if (key->section == id && key->standard == NULL &&
             config_setting_get_member(group, key->name) == NULL)
             config_loader_error(loader, line, "%s is missing in %s: %s", key->name,

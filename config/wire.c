@@ -97,9 +97,10 @@ static void encode_list(const struct config_section *list, const void *parent,
 static void encode_section(enum config_section_id id, const void *object, struct config_buffer *to)
 {
     char scratch[CONFIG_KEY_SCRATCH];
-    for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].section == id)
-            put(to, config_key_text(&config_keys[i], object, scratch));
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
+        if (key->section == id)
+            put(to, config_key_text(key, object, scratch));
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
         if (section->parent != id)
@@ -170,10 +171,11 @@ static int decode_key(struct cursor *cursor, const struct config_key *key, void 
 
 static int decode_section(struct cursor *cursor, enum config_section_id id, void *object)
 {
+    const struct config_key *key;
     int rc = 0;
-    for (size_t i = 0; i < config_key_count && rc == 0; i++)
-        if (config_keys[i].section == id)
-            rc = decode_key(cursor, &config_keys[i], object);
+    for (size_t i = 0; (key = config_key_at(i)) != NULL && rc == 0; i++)
+        if (key->section == id)
+            rc = decode_key(cursor, key, object);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT && rc == 0; i++) {
         const struct config_section *section = &config_sections[i];
         if (section->parent != id)

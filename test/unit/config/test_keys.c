@@ -33,10 +33,9 @@ static size_t struct_of(const struct config_key *key)
 static void no_two_keys_share_a_field(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < config_key_count; i++) {
-        for (size_t j = i + 1; j < config_key_count; j++) {
-            const struct config_key *a = &config_keys[i];
-            const struct config_key *b = &config_keys[j];
+    const struct config_key *a, *b;
+    for (size_t i = 0; (a = config_key_at(i)) != NULL; i++) {
+        for (size_t j = i + 1; (b = config_key_at(j)) != NULL; j++) {
             if (struct_of(a) == struct_of(b))
                 assert_true(a->offset + size_of_field(a) <= b->offset ||
                             b->offset + size_of_field(b) <= a->offset);
@@ -48,8 +47,8 @@ static void no_two_keys_share_a_field(void **state)
 static void names_are_unique_in_their_section(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         assert_ptr_equal(config_key_find(key->section, key->name), key);
         if (key->inherits)
             assert_ptr_equal(config_key_find(SECTION_DEFAULTS, key->name), key);
@@ -60,8 +59,8 @@ static void names_are_unique_in_their_section(void **state)
 static void defaults_are_within_their_bounds(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         union {
             struct config_weir weir;
             struct config_pool pool;
@@ -91,8 +90,8 @@ static void inherited_keys_hold_no_memory(void **state)
 {
     (void)state;
     size_t count = 0;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         if (!key->inherits)
             continue;
         count++;
@@ -106,8 +105,8 @@ static void inherited_keys_hold_no_memory(void **state)
 static void bounds_have_an_order(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         assert_true(key->least <= key->most);
         assert_true(key->type != &config_type_string || key->most > 0);
         assert_true(key->type != &config_type_choice || key->choices != NULL);
@@ -119,8 +118,9 @@ static void bounds_have_an_order(void **state)
 static void every_key_has_help(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < config_key_count; i++) {
-        const char *help = config_keys[i].help;
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
+        const char *help = key->help;
         size_t length = strlen(help);
         assert_true(length > 5);
         assert_true(help[length - 1] == '.');
@@ -153,9 +153,18 @@ static void a_refused_value_leaves_the_field(void **state)
     assert_null(weir.user);
 }
 
+/* The readers' arrays hold all of them. */
+static void the_table_is_within_its_bound(void **state)
+{
+    (void)state;
+    assert_non_null(config_key_at(0));
+    assert_null(config_key_at(CONFIG_KEYS_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_is_within_its_bound),
         cmocka_unit_test(no_two_keys_share_a_field),
         cmocka_unit_test(names_are_unique_in_their_section),
         cmocka_unit_test(defaults_are_within_their_bounds),
