@@ -216,18 +216,18 @@ static bool equal_v6(const struct sockaddr_in6 *a, const struct sockaddr_in6 *b)
            IN6_ARE_ADDR_EQUAL(&a->sin6_addr, &b->sin6_addr);
 }
 
-bool address_equal(const struct address *a, const struct address *b)
+bool inet_address_equal(const union inet_address *a, const union inet_address *b)
 {
     if (a->any.sa_family != b->any.sa_family)
         return false;
-    switch (a->any.sa_family) {
-    case AF_INET:
-        return equal_v4(&a->v4, &b->v4);
-    case AF_INET6:
-        return equal_v6(&a->v6, &b->v6);
-    default:
+    return a->any.sa_family == AF_INET ? equal_v4(&a->v4, &b->v4) : equal_v6(&a->v6, &b->v6);
+}
+
+bool address_equal(const struct address *a, const struct address *b)
+{
+    if (a->any.sa_family == AF_UNIX && b->any.sa_family == AF_UNIX)
         return strncmp(a->un.sun_path, b->un.sun_path, sizeof(a->un.sun_path)) == 0;
-    }
+    return address_is_inet(a) && inet_address_equal(&a->inet, &b->inet);
 }
 
 bool address_is_wildcard(const struct address *address)

@@ -49,6 +49,8 @@ char *address_format(const struct address *address, char text[ADDRESS_TEXT_MAX])
 char *inet_address_format(const union inet_address *address, char text[ADDRESS_TEXT_MAX]);
 
 bool address_equal(const struct address *a, const struct address *b);
+/* As they are: an IPv4-mapped address differs from the IPv4 address it stands for. */
+bool inet_address_equal(const union inet_address *a, const union inet_address *b);
 bool address_is_inet(const struct address *address);
 /* True for 0.0.0.0 and [::]. */
 bool address_is_wildcard(const struct address *address);

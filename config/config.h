@@ -32,7 +32,7 @@ enum config_scheduler_hash { CONFIG_HASH_SOURCE_IP, CONFIG_HASH_SOURCE_IP_PORT }
 enum config_when_empty { CONFIG_EMPTY_HOLD, CONFIG_EMPTY_RESET };
 enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };
 enum config_splice { CONFIG_SPLICE_AUTO, CONFIG_SPLICE_OFF, CONFIG_SPLICE_ON };
-enum config_protocol { CONFIG_PROTOCOL_TCP };
+enum config_protocol { CONFIG_PROTOCOL_TCP, CONFIG_PROTOCOL_UDP };
 
 /* A network address as written and as read. */
 struct config_address {

@@ -21,6 +21,8 @@ struct limits {
     uint64_t reserved;    /* loops, listeners, probes, admin clients, log */
     uint32_t sessions;    /* two descriptors each; what `max_connections` came to */
     uint32_t pipes;       /* two descriptors each: the lesser of these and the user's pipe quota */
+    uint32_t flows;       /* a descriptor each, of the process */
+    uint32_t resting;     /* sockets of ended flows, a descriptor each */
     bool lowered;         /* max_connections asked for more */
 };
 

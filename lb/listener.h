@@ -16,14 +16,18 @@
 #include "common/base.h"
 #include "config/config.h"
 #include "lb/tcp/tcp.h"
+#include "lb/udp/udp.h"
 
 struct listener {
     const struct config_listener *config;
-    struct tcp_policy policy;
+    struct tcp_policy policy;  /* of one that carries TCP */
+    struct udp_policy udp;     /* of one that carries UDP */
     uint32_t limit;            /* sessions at once; UINT32_MAX: none of its own */
+    uint32_t flow_limit;       /* the same of flows */
     _Atomic uint32_t sessions; /* on all workers */
-    uint32_t fd_count;         /* = workers */
-    int *fd;                   /* of each worker; -1: closed */
+    _Atomic uint32_t flows;
+    uint32_t fd_count; /* = workers */
+    int *fd;           /* of each worker; -1: closed */
 };
 
 /* All listeners of the configuration, or none. */

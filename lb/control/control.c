@@ -151,7 +151,7 @@ static void on_shutdown_deadline(uv_timer_t *timer)
              LOG_U("sessions", atomic_load(&control->sessions)),
              LOG_U("flows", atomic_load(&control->udp.flows)));
     for (size_t i = 0; i < control->worker_count; i++) {
-        if (worker_end_sessions(control->worker[i], SESSION_END_SHUTDOWN) < 0) {
+        if (worker_end_all(control->worker[i]) < 0) {
             stop(control);
             return;
         }
@@ -280,6 +280,7 @@ int control_new(struct control **out, const struct config *config, struct listen
     control->config = config;
     control->listeners = listeners;
     control->limits = *limits;
+    control->udp.flow_limit = limits->flows;
     control->started_ms = clock_now_ms();
     control->worker = calloc((size_t)config->weir.workers, sizeof(*control->worker));
     if (control->worker == NULL)
@@ -310,6 +311,8 @@ static int start_workers(struct control *control, char *error, size_t error_size
         .session_limit = control->limits.sessions,
         .sessions_total = &control->sessions,
         .pipe_limit = control->limits.pipes / (uint32_t)wanted,
+        .rest_limit = control->limits.resting / (uint32_t)wanted,
+        .udp = &control->udp,
         .listeners = control->listeners,
         .listener_count = control->config->listener_count,
         .pool_count = (uint32_t)control->config->pool_count,

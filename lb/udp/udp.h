@@ -35,7 +35,6 @@
     X(EVICTED, "evicted", "weir",                                                                  \
       "max_flows was reached, and another client came while this one sent no second datagram or "  \
       "was silent")                                                                                \
-    X(NO_RESOURCES, "no-resources", "weir", "this machine lacked a descriptor, memory or a port")  \
     X(KILLED, "killed", "operator", "kill flow")                                                   \
     X(SERVER_DOWN, "server-down", "weir", "the server went down, and on_down is kill")             \
     X(DRAIN_QUIET, "drain-quiet", "weir", "ended at a quiet moment of a draining server")          \

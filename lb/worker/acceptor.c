@@ -195,9 +195,12 @@ int acceptor_new(struct acceptor **out, const struct acceptor_options *options)
         struct listener *listener = &options->listeners[i];
         acceptor->slot[i].acceptor = acceptor;
         acceptor->slot[i].listener = listener;
+        acceptor->slot[i].fd = -1;
+        wheel_timer_init(&acceptor->slot[i].resume, on_resume);
+        if (listener->config->protocol != CONFIG_PROTOCOL_TCP)
+            continue;
         acceptor->slot[i].fd = listener->fd[options->worker];
         listener->fd[options->worker] = -1;
-        wheel_timer_init(&acceptor->slot[i].resume, on_resume);
     }
     *out = acceptor;
     return 0;

@@ -1,6 +1,6 @@
 /*
- * What sessions ask of their surroundings: a server, a pool's policy; and the views that the
- * answers come from.
+ * What sessions and flows ask of their surroundings: a server, a pool's policy; and the views that
+ * the answers come from.
  */
 #include "lb/worker/private.h"
 
@@ -13,7 +13,7 @@
 /* A worker that lacked the memory for a view tries it again this often. */
 #define VIEW_RETRY_MS 50
 
-/* ---- what tcp asks of its surroundings ---- */
+/* ---- what tcp and udp ask of their surroundings ---- */
 
 struct server *worker_pick(void *owner, uint32_t pool, uint64_t key,
                            const struct sched_tried *tried)
@@ -130,8 +130,11 @@ static bool adopt(struct worker *worker, struct view *view)
         return false;
     }
     swap_view(worker, view, cursor);
-    if (first && !worker->draining)
+    if (first && !worker->draining) {
         acceptor_start(worker->acceptor);
+        if (worker->udp != NULL)
+            udp_start(worker->udp);
+    }
     if (view->draining > 0)
         wheel_set(&worker->wheel, &worker->drain_timer, worker->wheel.now_ms);
     for (uint32_t i = 0; i < view->count; i++)

@@ -1,5 +1,6 @@
 /*
- * What control orders and asks, as mail; and the walks over sessions that take more than one slice.
+ * What control orders and asks, as mail; and the walks over sessions and flows that take more than
+ * one slice.
  */
 #include "lb/worker/private.h"
 
@@ -17,28 +18,56 @@
 
 /* ---- slices ---- */
 
+/* One after the other: flows when the sessions are through. True when both are. */
+static bool walk_drain(struct worker *worker, uint64_t until_us)
+{
+    if (worker->drain_cursor != UINT32_MAX)
+        tcp_drain(worker->tcp, &worker->drain_cursor, DRAIN_PACE, until_us);
+    if (worker->drain_cursor != UINT32_MAX)
+        return false;
+    if (worker->udp != NULL && worker->flow_drain_cursor != UINT32_MAX)
+        udp_drain(worker->udp, &worker->flow_drain_cursor, DRAIN_PACE, until_us);
+    return worker->udp == NULL || worker->flow_drain_cursor == UINT32_MAX;
+}
+
+static uint32_t carried(const struct worker *worker)
+{
+    return tcp_sessions(worker->tcp) + (worker->udp != NULL ? udp_flows(worker->udp) : 0);
+}
+
 void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms)
 {
     struct worker *worker = container_of(timer, struct worker, drain_timer);
 
-    tcp_drain(worker->tcp, &worker->drain_cursor, DRAIN_PACE, clock_now_us() + SLICE_US);
-    if (worker->drain_cursor != UINT32_MAX) {
+    if (!walk_drain(worker, clock_now_us() + SLICE_US)) {
         wheel_set(&worker->wheel, timer, now_ms + 1);
         return;
     }
     worker->drain_cursor = 0;
-    /* Without a session the worker sleeps: none comes to a server that drains. */
-    if (worker->view != NULL && worker->view->draining > 0 && tcp_sessions(worker->tcp) > 0)
+    worker->flow_drain_cursor = 0;
+    /* With nothing to look after the worker sleeps: nothing new comes to a server that drains. */
+    if (worker->view != NULL && worker->view->draining > 0 && carried(worker) > 0)
         wheel_set(&worker->wheel, timer, now_ms + DRAIN_TICK_MS);
+}
+
+static bool walk_end(struct worker *worker, uint64_t until_us)
+{
+    static const struct traffic_filter all;
+
+    if (worker->end_cursor != UINT32_MAX)
+        tcp_kill(worker->tcp, &all, SESSION_END_SHUTDOWN, &worker->end_cursor, until_us);
+    if (worker->end_cursor != UINT32_MAX)
+        return false;
+    if (worker->udp != NULL && worker->flow_end_cursor != UINT32_MAX)
+        udp_kill(worker->udp, &all, FLOW_END_SHUTDOWN, &worker->flow_end_cursor, until_us);
+    return worker->udp == NULL || worker->flow_end_cursor == UINT32_MAX;
 }
 
 void worker_end_tick(struct wheel_timer *timer, uint64_t now_ms)
 {
-    static const struct traffic_filter all;
     struct worker *worker = container_of(timer, struct worker, end_timer);
 
-    tcp_kill(worker->tcp, &all, worker->end_reason, &worker->end_cursor, clock_now_us() + SLICE_US);
-    if (worker->end_cursor != UINT32_MAX)
+    if (!walk_end(worker, clock_now_us() + SLICE_US))
         wheel_set(&worker->wheel, timer, now_ms + 1);
 }
 
@@ -50,17 +79,38 @@ static void deliver_answer(struct mail *mail, void *owner)
     query->done(query);
 }
 
+static void ask_sessions(struct worker *worker, struct worker_query *query, uint64_t until_us)
+{
+    query->count = query->kill ? tcp_kill(worker->tcp, &query->filter, SESSION_END_KILLED,
+                                          &query->cursor, until_us)
+                               : tcp_list(worker->tcp, &query->filter, &query->cursor,
+                                          query->row.session, WORKER_QUERY_ROWS, until_us);
+}
+
+static void ask_flows(struct worker *worker, struct worker_query *query, uint64_t until_us)
+{
+    query->count = 0;
+    if (worker->udp == NULL)
+        query->cursor = UINT32_MAX;
+    else if (query->kill)
+        query->count =
+            udp_kill(worker->udp, &query->filter, FLOW_END_KILLED, &query->cursor, until_us);
+    else
+        query->count = udp_list(worker->udp, &query->filter, &query->cursor, query->row.flow,
+                                WORKER_QUERY_ROWS, until_us);
+}
+
 static void deliver_query(struct mail *mail, void *owner)
 {
     struct worker *worker = owner;
     struct worker_query *query = container_of(mail, struct worker_query, mail);
-    uint64_t until = clock_now_us() + SLICE_US;
+    uint64_t until_us = clock_now_us() + SLICE_US;
 
     worker_begin_turn(worker);
-    query->count = query->kill ? tcp_kill(worker->tcp, &query->filter, SESSION_END_KILLED,
-                                          &query->cursor, until)
-                               : tcp_list(worker->tcp, &query->filter, &query->cursor,
-                                          query->row.session, WORKER_QUERY_ROWS, until);
+    if (query->kind == TRAFFIC_FLOWS)
+        ask_flows(worker, query, until_us);
+    else
+        ask_sessions(worker, query, until_us);
     mailbox_post(worker->options.control, &query->mail, deliver_answer);
 }
 
@@ -74,7 +124,6 @@ void worker_ask(struct worker *worker, struct worker_query *query)
 struct order_mail {
     struct mail mail;
     struct worker *worker;
-    enum session_end_reason reason;
     void (*idle)(void *control, struct worker *worker);
 };
 
@@ -99,7 +148,7 @@ void worker_tell_idle(struct worker *worker)
 {
     struct order_mail *order = worker->drain;
 
-    if (order == NULL || tcp_sessions(worker->tcp) > 0)
+    if (order == NULL || carried(worker) > 0)
         return;
     worker->drain = NULL;
     order->idle = worker->options.idle;
@@ -120,6 +169,8 @@ static void deliver_drain(struct mail *mail, void *owner)
     worker->draining = true;
     worker->drain = order;
     acceptor_stop(worker->acceptor);
+    if (worker->udp != NULL)
+        udp_drain_all(worker->udp);
 }
 
 static void deliver_end(struct mail *mail, void *owner)
@@ -128,48 +179,47 @@ static void deliver_end(struct mail *mail, void *owner)
     struct order_mail *order = container_of(mail, struct order_mail, mail);
 
     worker_begin_turn(worker);
-    worker->end_reason = order->reason;
     worker->end_cursor = 0;
+    worker->flow_end_cursor = 0;
     wheel_set(&worker->wheel, &worker->end_timer, worker->wheel.now_ms);
     free(order);
 }
 
 static void deliver_stop(struct mail *mail, void *owner)
 {
-    static const struct traffic_filter all;
     struct worker *worker = owner;
-    uint32_t cursor = 0;
 
     (void)mail;
     worker_begin_turn(worker);
     acceptor_stop(worker->acceptor);
-    while (cursor != UINT32_MAX)
-        tcp_kill(worker->tcp, &all, SESSION_END_SHUTDOWN, &cursor, UINT64_MAX);
+    worker->end_cursor = 0;
+    worker->flow_end_cursor = 0;
+    while (!walk_end(worker, UINT64_MAX))
+        continue;
     wheel_cancel(&worker->wheel, &worker->view_timer);
     wheel_cancel(&worker->wheel, &worker->drain_timer);
     wheel_cancel(&worker->wheel, &worker->end_timer);
     worker_close_handles(worker);
 }
 
-static int post_order(struct worker *worker, mail_fn *deliver, enum session_end_reason reason)
+static int post_order(struct worker *worker, mail_fn *deliver)
 {
     struct order_mail *order = new_order(worker);
 
     if (order == NULL)
         return -ENOMEM;
-    order->reason = reason;
     mailbox_post(&worker->mailbox, &order->mail, deliver);
     return 0;
 }
 
 int worker_drain(struct worker *worker)
 {
-    return post_order(worker, deliver_drain, SESSION_END_DONE);
+    return post_order(worker, deliver_drain);
 }
 
-int worker_end_sessions(struct worker *worker, enum session_end_reason reason)
+int worker_end_all(struct worker *worker)
 {
-    return post_order(worker, deliver_end, reason);
+    return post_order(worker, deliver_end);
 }
 
 void worker_stop(struct worker **worker)

@@ -32,6 +32,7 @@ struct worker {
     struct pipe_pool pipes;
     struct metrics metrics;
     struct tcp *tcp;
+    struct udp *udp; /* NULL: no listener of that kind */
     struct acceptor *acceptor;
     struct view *view;
     struct sched_cursor **cursor; /* one per pool of the view */
@@ -44,8 +45,8 @@ struct worker {
     uint32_t drain_cursor;
     struct wheel_timer end_timer; /* ends all sessions, a slice at a time */
     uint32_t end_cursor;
-    enum session_end_reason end_reason;
-    bool draining;            /* accepts no more */
+    uint32_t flow_drain_cursor, flow_end_cursor; /* the same for flows */
+    bool draining;                               /* accepts no more */
     struct order_mail *drain; /* what `idle` is told with; NULL before and after */
 };
 
@@ -67,7 +68,7 @@ void worker_view_tick(struct wheel_timer *timer, uint64_t now_ms);
 /* ---- orders.c ---- */
 void worker_drain_tick(struct wheel_timer *timer, uint64_t now_ms);
 void worker_end_tick(struct wheel_timer *timer, uint64_t now_ms);
-/* Tells control, once, that a draining worker has no session left. */
+/* Tells control, once, that a draining worker has neither session nor flow left. */
 void worker_tell_idle(struct worker *worker);
 
 /* ---- worker.c ---- */

@@ -45,6 +45,8 @@ void worker_begin_turn(struct worker *worker)
     if (worker->turn_us == 0)
         worker->turn_us = clock_now_us();
     tcp_set_now(worker->tcp, clock_now_ms());
+    if (worker->udp != NULL)
+        udp_set_now(worker->udp, clock_now_ms());
 }
 
 static void on_wake(void *owner)
@@ -112,6 +114,8 @@ static void on_check(uv_check_t *check)
     poller_run_tasks(&worker->poller);
     wheel_advance(&worker->wheel, clock_now_ms());
     tcp_reap(worker->tcp);
+    if (worker->udp != NULL)
+        udp_reap(worker->udp);
     worker_tell_idle(worker);
     if (poller_has_tasks(&worker->poller))
         uv_idle_start(&worker->busy, on_busy);
@@ -182,6 +186,54 @@ static int make_tcp(struct worker *worker)
     return tcp_new(&worker->tcp, &env, clock_now_ms());
 }
 
+static int add_udp_listeners(struct worker *worker)
+{
+    uint32_t index = worker->options.index;
+    int failed = 0;
+
+    for (size_t i = 0; i < worker->options.listener_count && !failed; i++) {
+        struct listener *listener = &worker->options.listeners[i];
+        if (listener->config->protocol != CONFIG_PROTOCOL_UDP)
+            continue;
+        failed = udp_add_listener(worker->udp, &listener->udp, listener->fd[index],
+                                  &listener->flows, listener->flow_limit);
+        if (!failed)
+            listener->fd[index] = -1;
+    }
+    return failed;
+}
+
+static bool has_udp(const struct worker *worker)
+{
+    for (size_t i = 0; i < worker->options.listener_count; i++) {
+        if (worker->options.listeners[i].config->protocol == CONFIG_PROTOCOL_UDP)
+            return true;
+    }
+    return false;
+}
+
+static int make_udp(struct worker *worker)
+{
+    struct udp_env env = {
+        .poller = &worker->poller,
+        .wheel = &worker->wheel,
+        .metrics = &worker->metrics,
+        .shared = worker->options.udp,
+        .worker = worker->options.index,
+        .rest_limit = worker->options.rest_limit,
+        .owner = worker,
+        .pick = worker_pick,
+        .policy = worker_policy,
+        .suspect = worker_suspect,
+    };
+    int failed;
+
+    if (!has_udp(worker))
+        return 0;
+    failed = udp_new(&worker->udp, &env, clock_now_ms());
+    return failed ? failed : add_udp_listeners(worker);
+}
+
 static int make_acceptor(struct worker *worker)
 {
     const struct worker_options *options = &worker->options;
@@ -219,6 +271,7 @@ static void free_parts(struct worker *worker)
     view_put(&worker->wanted);
     acceptor_free(&worker->acceptor);
     tcp_free(&worker->tcp);
+    udp_free(&worker->udp);
     pipe_pool_deinit(&worker->pipes);
     poller_close(&worker->poller);
     free(worker->drain);
@@ -253,6 +306,7 @@ int worker_start(struct worker **out, const struct worker_options *options, char
     }
     init_parts(worker, options);
     failed = make_tcp(worker);
+    failed = failed ? failed : make_udp(worker);
     failed = failed ? failed : make_acceptor(worker);
     failed = failed ? failed : uv_loop_init(&worker->loop);
     if (failed)

@@ -33,7 +33,7 @@ struct worker_options {
     /* On control's thread: a connect to the server failed on some worker; comes with a reference.
      */
     void (*suspect)(void *control, struct server *server);
-    /* On control's thread: the worker accepts no more and has no session left. */
+    /* On control's thread: the worker accepts no more and has no session and no flow left. */
     void (*idle)(void *control, struct worker *worker);
 };
 
@@ -48,12 +48,12 @@ must_check int worker_start(struct worker **out, const struct worker_options *op
 /* Schedules from the view from now on; takes a reference of its own. */
 must_check int worker_set_view(struct worker *worker, struct view *view);
 
-/* Accepts what is queued, closes the listening sockets; `idle` follows when the last session has
- * ended. */
+/* Accepts what is queued, closes the listening sockets of TCP, begins no more flows; `idle` follows
+ * when the last session and the last flow have ended. */
 must_check int worker_drain(struct worker *worker);
 
-/* Resets all sessions with a reason, in slices. */
-must_check int worker_end_sessions(struct worker *worker, enum session_end_reason reason);
+/* Ends what is left at the shutdown deadline, in slices. */
+must_check int worker_end_all(struct worker *worker);
 
 /* Resets what is left, ends the thread, waits for it and frees everything. */
 void worker_stop(struct worker **worker);

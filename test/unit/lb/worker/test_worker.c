@@ -309,7 +309,7 @@ static void test_all_sessions_are_ended_with_a_reason(void **state)
     for (size_t i = 0; i < ARRAY_LEN(client); i++)
         site_session(&bench.site, &client[i], &server);
     assert_int_equal(worker_drain(bench.worker), 0);
-    assert_int_equal(worker_end_sessions(bench.worker, SESSION_END_SHUTDOWN), 0);
+    assert_int_equal(worker_end_all(bench.worker), 0);
     SITE_UNTIL(&bench.loop, bench.idle == 1);
     for (size_t i = 0; i < ARRAY_LEN(client); i++)
         site_expect_reset(client[i]);
@@ -331,7 +331,7 @@ static void test_stop_in_the_middle_of_everything(void **state)
     worker_ask(bench.worker, &bench.query);
     give_view(&bench);
     assert_int_equal(worker_drain(bench.worker), 0);
-    assert_int_equal(worker_end_sessions(bench.worker, SESSION_END_SHUTDOWN), 0);
+    assert_int_equal(worker_end_all(bench.worker), 0);
     worker_stop(&bench.worker);
     site_expect_reset(client);
     assert_int_equal(bench.answers, 0);

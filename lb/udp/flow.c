@@ -1,0 +1,313 @@
+/*
+ * Purpose: the life of a flow, from a client's first datagram to the one door out.
+ * Thread:  the worker's.
+ * Owns:    see udp.h.
+ * Fails:   see udp.h.
+ *
+ * One timer per flow, and a lazy one: datagrams only store a stamp, and expiry looks at it. A flow
+ * that ends keeps its memory until udp_reap, because the batches of this turn may still hold it.
+ */
+#include "common/clock.h"
+#include "lb/udp/private.h"
+
+#include <errno.h>
+
+/* A settled flow that has been silent for less is not given up for a newcomer. */
+#define EVICT_SILENT_MS 1000
+/* So many settled flows are looked at for one that is. */
+#define EVICT_LOOKS 8
+
+/* ---- time ---- */
+
+static uint64_t silence_allowed(const struct flow *flow)
+{
+    uint64_t idle = flow->port->policy->idle_timeout_ms;
+
+    return flow->port->udp->draining ? MIN(idle, (uint64_t)DRAIN_QUIET_MS) : idle;
+}
+
+void flow_set_timer(struct flow *flow)
+{
+    wheel_set(flow->port->udp->env.wheel, &flow->timer, flow->activity_ms + silence_allowed(flow));
+}
+
+static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
+{
+    struct flow *flow = container_of(timer, struct flow, timer);
+    struct udp *udp = flow->port->udp;
+
+    udp->now_ms = now_ms;
+    if (flow->activity_ms + silence_allowed(flow) > now_ms)
+        flow_set_timer(flow);
+    else if (udp->draining)
+        flow_end(flow, FLOW_END_SHUTDOWN);
+    else
+        flow_end(flow, FLOW_END_IDLE_TIMEOUT);
+}
+
+/* ---- room ---- */
+
+static bool count_up(_Atomic uint32_t *count, uint32_t limit)
+{
+    if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) < limit)
+        return true;
+    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+    return false;
+}
+
+static void count_down(_Atomic uint32_t *count)
+{
+    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
+static bool reserve(struct udp_port *port)
+{
+    struct udp_shared *shared = port->udp->env.shared;
+
+    if (!count_up(&shared->flows, shared->flow_limit))
+        return false;
+    if (count_up(port->flows, port->limit))
+        return true;
+    count_down(&shared->flows);
+    return false;
+}
+
+static void unreserve(struct udp_port *port)
+{
+    count_down(&port->udp->env.shared->flows);
+    count_down(port->flows);
+}
+
+/*
+ * Who must go for a newcomer: the oldest that has not sent a second datagram (of a flood, all), or
+ * else one that has long been silent. NULL: nobody.
+ */
+static struct flow *find_victim(struct udp_port *port)
+{
+    if (!list_empty(&port->fresh))
+        return list_first(&port->fresh, struct flow, order);
+    for (int i = 0; i < EVICT_LOOKS && !list_empty(&port->settled); i++) {
+        struct flow *flow = list_first(&port->settled, struct flow, order);
+        if (flow->activity_ms + EVICT_SILENT_MS <= port->udp->now_ms)
+            return flow;
+        list_del(&flow->order);
+        list_add_tail(&port->settled, &flow->order);
+    }
+    return NULL;
+}
+
+static bool make_room(struct udp_port *port)
+{
+    struct flow *victim;
+
+    if (reserve(port))
+        return true;
+    victim = find_victim(port);
+    if (victim == NULL)
+        return false;
+    if (victim->first != PARCEL_NONE)
+        request_send(victim);
+    metrics_add(port->udp->env.metrics, METRIC_FLOWS_EVICTED, 1);
+    flow_end(victim, FLOW_END_EVICTED);
+    return reserve(port);
+}
+
+/* ---- servers ---- */
+
+struct server *flow_choose(const struct udp_port *port, const union inet_address *client,
+                           const struct sched_tried *tried)
+{
+    const struct udp_env *env = &port->udp->env;
+    uint32_t pool = port->policy->pool;
+    uint64_t key = inet_address_hash(client, env->policy(env->owner, pool)->hash_port, 0);
+
+    return env->pick(env->owner, pool, key, tried);
+}
+
+void flow_give_back(struct server *server)
+{
+    (void)server_leave(server);
+    server_put(&server);
+}
+
+static bool is_suspect(const struct server *server)
+{
+    return atomic_load_explicit(&server->live.suspect, memory_order_relaxed) != 0;
+}
+
+bool flow_must_move(const struct flow *flow, bool *out_is_down)
+{
+    const struct server *server = flow->server;
+
+    *out_is_down =
+        atomic_load_explicit(&server->drain_deadline_ms, memory_order_acquire) != 0 &&
+        atomic_load_explicit(&server->drain_cause, memory_order_relaxed) == DRAIN_CAUSE_DOWN;
+    return *out_is_down || is_suspect(server);
+}
+
+static void join_server(struct flow *flow, struct server *server, struct upstream *upstream)
+{
+    flow->server = server;
+    flow->upstream = upstream;
+    cell_add(&server->cell[flow->port->udp->env.worker].flows, 1);
+}
+
+static void leave_server(struct flow *flow)
+{
+    cell_add(&flow->server->cell[flow->port->udp->env.worker].flows_left, 1);
+    (void)server_leave(flow->server);
+    server_put(&flow->server);
+}
+
+bool flow_move(struct flow *flow, bool even_to_suspect)
+{
+    struct udp *udp = flow->port->udp;
+    union inet_address client = flow_client(flow);
+    struct sched_tried tried = {0};
+    struct upstream *upstream;
+    struct server *next;
+
+    sched_tried_add(&tried, flow->server->id);
+    next = flow_choose(flow->port, &client, &tried);
+    if (next == NULL)
+        return false;
+    if ((!even_to_suspect && is_suspect(next)) || upstream_take(udp, flow, next, &upstream) < 0) {
+        flow_give_back(next);
+        return false;
+    }
+    upstream_close(flow->upstream);
+    leave_server(flow);
+    join_server(flow, next, upstream);
+    flow->moves++;
+    flow->owed = 0; /* what the other one owed will not come */
+    metrics_add(udp->env.metrics, METRIC_FLOWS_MOVED, 1);
+    return true;
+}
+
+void flow_refused(struct flow *flow)
+{
+    struct udp *udp = flow->port->udp;
+
+    cell_add(&flow->server->cell[udp->env.worker].refused, 1);
+    drop(udp, METRIC_DROP_REFUSED, 1);
+    udp->env.suspect(udp->env.owner, flow->server);
+}
+
+/* ---- beginning ---- */
+
+static void on_new(struct flow *flow, struct udp_port *port, const struct flow_key *key,
+                   uint64_t hash)
+{
+    struct udp *udp = port->udp;
+
+    flow->state = FLOW_ACTIVE;
+    flow->first = PARCEL_NONE;
+    flow->hash = hash;
+    flow->port = port;
+    flow->id = udp->next_id++ << 8 | udp->env.worker;
+    flow->started_us = clock_now_us();
+    flow->activity_ms = udp->now_ms;
+    flow->gso_below = UINT32_MAX;
+    flow->client = *key->client;
+    flow->local = *key->local;
+    list_init(&flow->touched);
+    list_init(&flow->order);
+    wheel_timer_init(&flow->timer, on_timer);
+}
+
+struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint64_t hash,
+                        struct server *server, enum metric *out_why)
+{
+    struct udp *udp = port->udp;
+    struct flow *flow = NULL;
+    struct upstream *upstream;
+
+    if (!make_room(port)) {
+        *out_why = METRIC_DROP_FLOW_LIMIT;
+        return NULL;
+    }
+    *out_why = METRIC_DROP_NO_RESOURCES;
+    flow = slab_take(&udp->flows);
+    if (flow == NULL)
+        goto fail;
+    on_new(flow, port, key, hash);
+    if (upstream_take(udp, flow, server, &upstream) < 0)
+        goto fail;
+    join_server(flow, server, upstream);
+    udp->live++;
+    list_add_tail(&port->fresh, &flow->order);
+    table_add(flow);
+    flow_set_timer(flow);
+    metrics_add(udp->env.metrics, METRIC_FLOWS, 1);
+    return flow;
+fail:
+    if (flow != NULL)
+        slab_put(&udp->flows, flow);
+    unreserve(port);
+    return NULL;
+}
+
+void flow_requested(struct flow *flow, uint32_t count, uint32_t bytes)
+{
+    struct udp *udp = flow->port->udp;
+
+    flow->datagrams_in += count;
+    flow->bytes_in += bytes;
+    flow->owed += (int64_t)count * flow->port->policy->responses;
+    flow->activity_ms = udp->now_ms;
+    cell_add(&flow->server->cell[udp->env.worker].bytes_in, bytes);
+    metrics_add(udp->env.metrics, METRIC_BYTES_IN, bytes);
+    if (flow->settled || flow->datagrams_in < 2)
+        return;
+    flow->settled = true;
+    list_del(&flow->order);
+    list_add_tail(&flow->port->settled, &flow->order);
+}
+
+void flow_spend(struct flow *flow)
+{
+    flow->state = FLOW_SPENT;
+    table_remove(flow);
+}
+
+/* ---- the end ---- */
+
+static void count_end(const struct flow *flow, enum flow_end_reason reason)
+{
+    struct server_cell *cell = &flow->server->cell[flow->port->udp->env.worker];
+    enum server_drain_end how = DRAIN_END_SELF;
+
+    metrics_add(flow->port->udp->env.metrics, METRIC_FLOWS_ENDED, 1);
+    if (atomic_load_explicit(&flow->server->drain_deadline_ms, memory_order_relaxed) == 0)
+        return;
+    if (reason == FLOW_END_DRAIN_QUIET)
+        how = DRAIN_END_QUIET;
+    else if (reason == FLOW_END_DRAIN_DEADLINE || reason == FLOW_END_SERVER_DOWN)
+        how = DRAIN_END_DEADLINE;
+    cell_add(&cell->drain_ends[how], 1);
+}
+
+void flow_end(struct flow *flow, enum flow_end_reason reason)
+{
+    struct udp *udp = flow->port->udp;
+
+    if (flow->state == FLOW_ENDED)
+        return;
+    flow->reason = (uint8_t)reason;
+    count_end(flow, reason);
+    flow_access_line(flow);
+    table_remove(flow);
+    flow->state = FLOW_ENDED;
+    if (reason == FLOW_END_DONE)
+        upstream_rest(flow->upstream, flow->port->policy->quarantine_ms);
+    else
+        upstream_close(flow->upstream);
+    flow->upstream = NULL;
+    leave_server(flow);
+    wheel_cancel(udp->env.wheel, &flow->timer);
+    list_del(&flow->touched);
+    list_del(&flow->order);
+    list_add_tail(&udp->ended, &flow->order);
+    unreserve(flow->port);
+    udp->live--;
+}

@@ -1,0 +1,195 @@
+/*
+ * Purpose: flows, their sockets and their listeners, for the files of lb/udp.
+ * Thread:  the worker's.
+ * Owns:    see udp.h.
+ * Fails:   see udp.h.
+ */
+#pragma once
+
+#include "common/list.h"
+#include "common/slab.h"
+#include "lb/udp/batch.h"
+#include "lb/udp/udp.h"
+
+/* Sockets at rest, by server: enough that those of one server are found at once. */
+#define SPARE_BINS 256
+
+/* Our addresses towards servers. A machine has few; a further one takes the place of the oldest. */
+#define OWN_ADDRESSES 16
+
+/* Trains of one batch that are on their way to their flows. */
+#define PARCELS 256
+#define PARCEL_NONE UINT16_MAX
+
+/* A socket connected to a server: it serves a flow, or rests. */
+struct upstream {
+    struct slab_node node; /* first */
+    int fd;                /* -1: closed; the memory goes at the next udp_reap */
+    uint32_t server_id;    /* whom it is connected to */
+    uint32_t gso_below;    /* datagrams of so many bytes or more cannot be cut from one message */
+    uint16_t port;         /* ours */
+    bool gro;
+    bool fragment;
+    struct udp *udp;
+    struct flow *flow;        /* NULL: at rest */
+    struct list link;         /* a bin of spare ones, or udp->closed */
+    struct wheel_timer timer; /* of its rest */
+    struct poller_task task;  /* more to receive */
+};
+
+struct flow {
+    struct slab_node node; /* first */
+    uint8_t state;         /* enum flow_state */
+    uint8_t reason;        /* enum flow_end_reason, once ended */
+    bool settled;          /* the client has sent a second datagram */
+    uint16_t first, last;  /* parcels of this batch */
+    uint32_t moves;
+    uint64_t hash;
+    struct flow *chain; /* of the table's bucket */
+    struct udp_port *port;
+    struct server *server; /* with a reference and a slot */
+    struct upstream *upstream;
+    struct list order;   /* among the port's fresh or settled ones, or the ended */
+    struct list touched; /* among those with parcels */
+    struct wheel_timer timer;
+    uint64_t id;
+    uint64_t started_us;
+    uint64_t activity_ms;
+    uint64_t datagrams_in, datagrams_out;
+    uint64_t bytes_in, bytes_out;
+    int64_t owed;              /* replies, while `responses` says how many a request has */
+    uint32_t gso_below;        /* as upstream's, towards the client */
+    union inet_address client; /* as received: mapped on a socket of both families */
+    struct local local;
+};
+
+/* A listener's socket on this worker. */
+struct udp_port {
+    struct udp *udp;
+    const struct udp_policy *policy;
+    int fd;
+    uint32_t index;
+    uint32_t limit;
+    _Atomic uint32_t *flows; /* of the listener, on all workers */
+    struct list fresh;       /* flows with one client datagram, oldest first */
+    struct list settled;     /* the others, by their last move to the end */
+    struct poller_task task; /* more to receive */
+    struct wheel_timer look; /* after the receive queue */
+    uint32_t overflows;      /* of the receive queue, as last seen */
+    struct outbox replies;
+};
+
+struct parcel {
+    struct train train;
+    uint16_t next;
+};
+
+struct udp {
+    struct udp_env env;
+    uint64_t now_ms;
+    uint64_t next_id;
+    uint64_t seed; /* of the table's hash */
+    uint32_t live; /* flows: the others wait for udp_reap */
+    bool draining;
+    unsigned kind_port, kind_upstream; /* of poller tokens */
+    struct slab flows;
+    struct slab upstreams;
+    uint32_t resting;
+    struct list ended;
+    struct list closed;
+    struct list spare[SPARE_BINS];
+    struct flow **bucket;
+    uint64_t bucket_mask;
+    struct udp_port **port;
+    uint32_t port_count;
+    struct in6_addr own[OWN_ADDRESSES];
+    uint32_t own_count;
+    uint64_t loop_told_ms;
+    struct tray in;  /* from clients */
+    struct tray out; /* from servers, until `flush` */
+    struct poller_task flush;
+    struct outbox requests;
+    struct parcel parcel[PARCELS];
+    uint32_t parcels;
+};
+
+/* ---- table.c: who is who ---- */
+
+struct flow_key {
+    const union inet_address *client; /* as received */
+    const struct local *local;
+    uint32_t server_id; /* of a per-packet flow; else 0 */
+};
+uint64_t table_hash(const struct udp_port *port, const struct flow_key *key);
+struct flow *table_find(const struct udp_port *port, const struct flow_key *key, uint64_t hash);
+void table_add(struct flow *flow);
+/* Harmless for a flow that is not in it. */
+void table_remove(struct flow *flow);
+
+/* ---- flow.c: the life of a flow ---- */
+
+/* A flow for a client that has none, on the server given or one of its own choice. NULL: its
+ * datagrams are to be dropped, for the reason `out_why`. `server` is the caller's on failure. */
+struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint64_t hash,
+                        struct server *server, enum metric *out_why);
+/* The one door out. Idempotent; the memory goes at the next udp_reap. */
+void flow_end(struct flow *flow, enum flow_end_reason reason);
+/* The client has sent `count` datagrams of `bytes` bytes in all. */
+void flow_requested(struct flow *flow, uint32_t count, uint32_t bytes);
+/* It takes no more of its client's datagrams, who gets another flow. */
+void flow_spend(struct flow *flow);
+/* Its server is suspect, or has gone down: no place to stay for a flow that another could serve. */
+bool flow_must_move(const struct flow *flow, bool *out_is_down);
+/* To another server, to a suspect one only if allowed: two such would play ball with it. False, and
+ * nothing changed, when none is to be had. */
+bool flow_move(struct flow *flow, bool even_to_suspect);
+/* The server's machine has refused a datagram: one that was sent earlier. */
+void flow_refused(struct flow *flow);
+/* A server of the listener's pool, with a slot and a reference; or NULL. */
+struct server *flow_choose(const struct udp_port *port, const union inet_address *client,
+                           const struct sched_tried *tried);
+/* What flow_choose took. */
+void flow_give_back(struct server *server);
+/* Sets the timer anew, after `draining` has changed. */
+void flow_set_timer(struct flow *flow);
+
+/* ---- upstream.c: sockets to servers ---- */
+
+/* A socket connected to the server, for the flow. Or a negative errno. */
+must_check int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
+                             struct upstream **out);
+/* The flow needs it no more and nothing is to come: it rests, and serves another one later. */
+void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms);
+void upstream_close(struct upstream *upstream);
+/* Ends the rest of all. */
+void upstream_close_spare(struct udp *udp);
+/* True for an address and port of one of our own sockets to servers. */
+bool upstream_is_own(const struct udp *udp, const union inet_address *client);
+
+/* ---- reply.c: from servers to clients ---- */
+void reply_event(void *udp, uint32_t index, uint32_t generation, uint32_t events);
+void reply_task(struct poller_task *task);
+void reply_flush(struct udp *udp);
+/* The poller_task of it. */
+void reply_flush_task(struct poller_task *task);
+
+/* ---- request.c: from clients to servers ---- */
+void request_event(void *udp, uint32_t index, uint32_t generation, uint32_t events);
+void request_task(struct poller_task *task);
+/* What the receive queue had to drop is counted. */
+void request_look(struct wheel_timer *timer, uint64_t now_ms);
+/* Sends what the flow has got in this batch. */
+void request_send(struct flow *flow);
+int request_failed(void *udp, void *flow, int error);
+
+/* ---- drop.c: why not ---- */
+void drop(struct udp *udp, enum metric why, uint32_t datagrams);
+/* For an errno of a send. */
+enum metric drop_reason(int error);
+/* True for what ICMP tells of a server (icmp(7)): it is not there. */
+bool drop_is_refusal(int error);
+
+/* ---- access.c ---- */
+void flow_access_line(const struct flow *flow);
+/* The client's address, folded. */
+union inet_address flow_client(const struct flow *flow);

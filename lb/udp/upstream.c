@@ -1,0 +1,250 @@
+/*
+ * Purpose: sockets connected to servers: opened for a flow, at rest between two, closed.
+ * Thread:  the worker's.
+ * Owns:    the descriptors.
+ * Fails:   upstream_take returns a negative errno; the rest cannot.
+ *
+ *      fresh → serves a flow → quarantined → spare → serves another flow of the same server
+ *                   ↓               ↓           ↓
+ *                closed          closed       closed
+ *
+ * A flow of one exchange (DNS) would cost a socket, a connect and a close. So a socket whose flow
+ * got every reply it was owed rests for a while, in which late copies of replies are read and
+ * counted, and then serves another flow. Only of the same server: a socket that connects again
+ * keeps the source address of its first connect (net/ipv4/datagram.c), and it need not connect at
+ * all. One whose flow is still owed a reply is closed: the reply must not find another client.
+ */
+#include "lb/udp/private.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A spare socket that no flow wanted for so long is closed. */
+#define SPARE_MS 10000
+/* So many spare ones are looked at for one of the right server. */
+#define SPARE_LOOKS 8
+/* What waits in a spare socket before it is rather thrown away. */
+#define STALE_MOST 64
+
+/* ---- our own addresses ---- */
+
+static struct in6_addr map(const union inet_address *address)
+{
+    struct in6_addr mapped = {0};
+
+    if (address->any.sa_family == AF_INET6)
+        return address->v6.sin6_addr;
+    mapped.s6_addr32[2] = htonl(0xffff);
+    mapped.s6_addr32[3] = address->v4.sin_addr.s_addr;
+    return mapped;
+}
+
+static bool is_known(const struct udp *udp, const struct in6_addr *address)
+{
+    for (uint32_t i = 0; i < MIN(udp->own_count, (uint32_t)OWN_ADDRESSES); i++) {
+        if (memcmp(&udp->own[i], address, sizeof(*address)) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool upstream_is_own(const struct udp *udp, const union inet_address *client)
+{
+    const _Atomic uint16_t *count = &udp->env.shared->own_port[inet_address_port(client)];
+    struct in6_addr address;
+
+    if (atomic_load_explicit(count, memory_order_relaxed) == 0)
+        return false;
+    address = map(client);
+    return is_known(udp, &address);
+}
+
+/* Before its first datagram leaves: that may be back at once. */
+static void note_own(struct upstream *upstream)
+{
+    struct udp *udp = upstream->udp;
+    union inet_address own = {0};
+    socklen_t length = sizeof(own);
+    struct in6_addr address;
+
+    if (getsockname(upstream->fd, &own.any, &length) < 0)
+        return;
+    address = map(&own);
+    if (!is_known(udp, &address))
+        udp->own[udp->own_count++ % OWN_ADDRESSES] = address;
+    upstream->port = inet_address_port(&own);
+    atomic_fetch_add_explicit(&udp->env.shared->own_port[upstream->port], 1, memory_order_relaxed);
+}
+
+/* ---- opening and closing ---- */
+
+static int open_socket(const struct server *server, bool fragment)
+{
+    const struct address *address = &server->address;
+    int probe = IP_PMTUDISC_PROBE;
+    bool is_v6 = address->any.sa_family == AF_INET6;
+    int fd = socket(address->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error;
+
+    if (fd < 0)
+        return -errno;
+    if (!fragment &&
+        setsockopt(fd, is_v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+                   is_v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &probe, sizeof(probe)) < 0)
+        goto fail;
+    if (connect(fd, &address->any, address->length) < 0)
+        goto fail;
+    return fd;
+fail:
+    error = errno;
+    close(fd);
+    return -error;
+}
+
+static void put_memory(struct upstream *upstream)
+{
+    upstream->fd = -1;
+    list_del(&upstream->link);
+    list_add_tail(&upstream->udp->closed, &upstream->link);
+}
+
+void upstream_close(struct upstream *upstream)
+{
+    struct udp *udp = upstream->udp;
+
+    if (upstream->port != 0)
+        atomic_fetch_sub_explicit(&udp->env.shared->own_port[upstream->port], 1,
+                                  memory_order_relaxed);
+    wheel_cancel(udp->env.wheel, &upstream->timer);
+    poller_unqueue(&upstream->task);
+    if (upstream->flow == NULL)
+        udp->resting--;
+    upstream->flow = NULL;
+    close(upstream->fd);
+    put_memory(upstream);
+}
+
+static void on_rested(struct wheel_timer *timer, uint64_t now_ms);
+
+static int open_upstream(struct udp *udp, struct flow *flow, const struct server *server,
+                         struct upstream **out)
+{
+    bool fragment = flow->port->policy->fragment;
+    struct upstream *upstream = slab_take(&udp->upstreams);
+    int failed;
+
+    if (upstream == NULL)
+        return -ENOMEM;
+    upstream->udp = udp;
+    upstream->server_id = server->id;
+    upstream->gso_below = UINT32_MAX;
+    upstream->fragment = fragment;
+    upstream->flow = flow;
+    list_init(&upstream->link);
+    poller_task_init(&upstream->task, reply_task);
+    wheel_timer_init(&upstream->timer, on_rested);
+    upstream->fd = open_socket(server, fragment);
+    if (upstream->fd < 0) {
+        failed = upstream->fd;
+        slab_put(&udp->upstreams, upstream);
+        return failed;
+    }
+    failed = poller_add(
+        udp->env.poller, upstream->fd, EPOLLIN | EPOLLET,
+        poller_token(udp->kind_upstream, upstream->node.index, upstream->node.generation));
+    if (failed < 0) {
+        upstream_close(upstream);
+        return failed;
+    }
+    note_own(upstream);
+    *out = upstream;
+    return 0;
+}
+
+/* ---- rest ---- */
+
+/* The first rest is the quarantine; the second, as a spare one, ends with the socket. */
+static void on_rested(struct wheel_timer *timer, uint64_t now_ms)
+{
+    struct upstream *upstream = container_of(timer, struct upstream, timer);
+    struct udp *udp = upstream->udp;
+
+    if (!list_empty(&upstream->link)) {
+        upstream_close(upstream);
+        return;
+    }
+    list_add_tail(&udp->spare[upstream->server_id % SPARE_BINS], &upstream->link);
+    wheel_set(udp->env.wheel, timer, now_ms + SPARE_MS);
+}
+
+void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms)
+{
+    struct udp *udp = upstream->udp;
+
+    if (udp->resting >= udp->env.rest_limit || udp->draining) {
+        upstream_close(upstream);
+        return;
+    }
+    udp->resting++;
+    upstream->flow = NULL;
+    wheel_set(udp->env.wheel, &upstream->timer, udp->now_ms + quarantine_ms);
+}
+
+/* Reads what came during the rest. False: more than is worth it, or the socket is of no use. */
+static bool empty_socket(struct upstream *upstream)
+{
+    char byte;
+
+    for (int i = 0; i < STALE_MOST; i++) {
+        if (recv(upstream->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
+            drop(upstream->udp, METRIC_DROP_LATE, 1);
+        else if (errno == EAGAIN)
+            return true;
+        else if (!drop_is_refusal(errno))
+            return false;
+    }
+    return false;
+}
+
+static struct upstream *find_spare(struct udp *udp, const struct server *server, bool fragment)
+{
+    struct list *bin = &udp->spare[server->id % SPARE_BINS];
+    struct list *at = bin->next;
+
+    for (int i = 0; i < SPARE_LOOKS && at != bin; i++, at = at->next) {
+        struct upstream *upstream = container_of(at, struct upstream, link);
+        if (upstream->server_id == server->id && upstream->fragment == fragment)
+            return upstream;
+    }
+    return NULL;
+}
+
+int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
+                  struct upstream **out)
+{
+    struct upstream *spare = find_spare(udp, server, flow->port->policy->fragment);
+
+    if (spare == NULL)
+        return open_upstream(udp, flow, server, out);
+    if (!empty_socket(spare)) {
+        upstream_close(spare);
+        return open_upstream(udp, flow, server, out);
+    }
+    wheel_cancel(udp->env.wheel, &spare->timer);
+    list_del(&spare->link);
+    spare->flow = flow;
+    udp->resting--;
+    metrics_add(udp->env.metrics, METRIC_SOCKETS_REUSED, 1);
+    *out = spare;
+    return 0;
+}
+
+void upstream_close_spare(struct udp *udp)
+{
+    for (uint32_t i = 0; i < udp->upstreams.span; i++) {
+        struct upstream *upstream = slab_at(&udp->upstreams, i);
+        if (upstream != NULL && upstream->fd >= 0 && upstream->flow == NULL)
+            upstream_close(upstream);
+    }
+}
