@@ -168,6 +168,7 @@ static void connected(struct session *session)
 
     session->connect_us = (uint32_t)MIN(clock_now_us() - session->started_us, UINT32_MAX);
     session->activity_ms = tcp->now_ms;
+    session->connected_ms = tcp->now_ms;
     session->side[SERVER].writable = true;
     cell_add(&session->server->cell[tcp->env.worker].sessions, 1);
     session_set_state(session, SESSION_RELAYING);

@@ -238,6 +238,8 @@ static void pump(struct session *session, unsigned from)
         pumped(session, from, PUMP_UNABLE, &io);
         result = engine_copy.pump(direction, &io, tools);
     }
+    if (from == CLIENT && (result == PUMP_WANT_WRITE || direction->streak > 0))
+        session_tune(session);
     account(session, from, direction->bytes - before);
     note_size(direction, direction->bytes - before, tools->scratch_size);
     pumped(session, from, result, &io);

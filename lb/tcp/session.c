@@ -20,6 +20,8 @@
 
 /* A queued session asks again this often: a slot may have become free on another worker. */
 #define QUEUE_POLL_MS 100
+/* A session of this age gets the socket options that short ones do without. */
+#define TUNE_AFTER_MS 1000
 /* How often a session being reset looks whether everything has been delivered. */
 #define FLUSH_POLL_MS 10
 
@@ -57,6 +59,15 @@ const char *session_state_name(enum session_state state)
     return names[state];
 }
 
+static uint64_t idle_deadline(const struct session *session)
+{
+    const struct tcp_policy *policy = session->policy;
+
+    return session->activity_ms + (session->state == SESSION_RELAYING
+                                       ? policy->idle_timeout_ms
+                                       : policy->half_close_timeout_ms);
+}
+
 /* When the session's timer must look next. */
 static uint64_t next_look(const struct session *session)
 {
@@ -68,9 +79,9 @@ static uint64_t next_look(const struct session *session)
     case SESSION_CONNECTING:
         return session->deadline_ms;
     case SESSION_RELAYING:
-        return session->activity_ms + session->policy->idle_timeout_ms;
     case SESSION_HALF_CLOSED:
-        return session->activity_ms + session->policy->half_close_timeout_ms;
+        return session->tuned ? idle_deadline(session)
+                              : MIN(idle_deadline(session), session->connected_ms + TUNE_AFTER_MS);
     case SESSION_RESETTING:
         return MIN(session->deadline_ms, now + FLUSH_POLL_MS);
     default:
@@ -89,6 +100,19 @@ void session_set_state(struct session *session, enum session_state state)
         wheel_cancel(session->tcp->env.wheel, &session->timer);
     else
         wheel_set(session->tcp->env.wheel, &session->timer, look);
+}
+
+void session_tune(struct session *session)
+{
+    const struct server *server = session->server;
+
+    if (session->tuned)
+        return;
+    session->tuned = true;
+    /* It cannot fail on a socket that took the others; if it did, the session would go on as well.
+     */
+    if (address_is_inet(&server->address))
+        (void)!socket_tune(session->side[SERVER].fd, session->policy);
 }
 
 /* Once its peer has reset, a socket counts our FIN too among what was not acknowledged. */
@@ -249,10 +273,12 @@ static void on_task(struct poller_task *task)
 /* Lazily: bytes may have passed since the timer was set. */
 static void idle_look(struct session *session, enum session_end_reason reason)
 {
-    if (next_look(session) > session->tcp->now_ms)
-        session_set_state(session, (enum session_state)session->state);
-    else
+    if (idle_deadline(session) <= session->tcp->now_ms) {
         session_end(session, reason);
+        return;
+    }
+    session_tune(session);
+    session_set_state(session, (enum session_state)session->state);
 }
 
 static void on_timer(struct wheel_timer *timer, uint64_t now_ms)

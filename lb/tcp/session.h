@@ -42,6 +42,8 @@ struct session {
     uint64_t activity_ms; /* the last byte or FIN */
     uint64_t deadline_ms; /* of QUEUED and RESETTING */
     uint64_t lost;        /* bytes that came from one side and the other did not get */
+    uint64_t connected_ms;
+    bool tuned; /* the server's socket has all of its options */
     union inet_address client;
     struct sched_tried tried;
     struct side side[2];
@@ -80,6 +82,10 @@ must_check int session_watch(struct session *session, unsigned side);
 void session_detach(struct session *session);
 
 void session_close_side(struct session *session, unsigned side, bool reset);
+/* Puts the rest of its options on the server's socket, once. Five system calls that most sessions
+ * end without. */
+void session_tune(struct session *session);
+
 /* Gives the server's slot and reference back; whoever waits for a slot may go on. */
 void session_leave_server(struct session *session);
 
@@ -116,10 +122,12 @@ void relay_discard(struct session *session, unsigned from);
 
 /* ---- socket.c: options and connects ---- */
 
-/* A non-blocking socket under way to the address. A negative errno: -EAGAIN is a Unix socket's full
- * backlog. */
+/* A non-blocking socket under way to the address, without the options of socket_tune. A negative
+ * errno: -EAGAIN is a Unix socket's full backlog. */
 must_check int socket_connect(const struct address *to, const struct tcp_policy *policy,
                               int *out_fd);
+/* The options that only matter to a session that lives, or carries, more than most. */
+must_check int socket_tune(int fd, const struct tcp_policy *policy);
 /* True for errors that are this machine's own fault and not the server's. */
 bool socket_error_is_ours(int error);
 /* Bytes that a reset would discard: those the peer's kernel has not acknowledged. */

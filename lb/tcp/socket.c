@@ -20,23 +20,38 @@ static int set_keepalive(int fd, const struct tcp_policy *policy)
     return failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPCNT, policy->keepalive_count);
 }
 
-/* A server's socket gets the same options as the listener that its client came in by. */
-int tcp_listener_options(int fd, const struct tcp_policy *policy)
+/* What must be there before the first segment, or before the first byte. */
+static int set_early(int fd, const struct tcp_policy *policy)
 {
     int failed = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 
     failed = failed ? failed : set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
-    if (!failed && policy->notsent_lowat > 0)
-        failed = set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, policy->notsent_lowat);
     if (!failed && policy->rcvbuf > 0)
         failed = set(fd, SOL_SOCKET, SO_RCVBUF, policy->rcvbuf);
     if (!failed && policy->sndbuf > 0)
         failed = set(fd, SOL_SOCKET, SO_SNDBUF, policy->sndbuf);
     if (!failed && policy->user_timeout_ms > 0)
         failed = set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, policy->user_timeout_ms);
+    return failed;
+}
+
+int socket_tune(int fd, const struct tcp_policy *policy)
+{
+    int failed = 0;
+
+    if (policy->notsent_lowat > 0)
+        failed = set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, policy->notsent_lowat);
     if (!failed && policy->keepalive_idle_s > 0)
         failed = set_keepalive(fd, policy);
     return failed;
+}
+
+/* A server's socket gets the same options as the listener that its client came in by. */
+int tcp_listener_options(int fd, const struct tcp_policy *policy)
+{
+    int failed = set_early(fd, policy);
+
+    return failed ? failed : socket_tune(fd, policy);
 }
 
 int socket_connect(const struct address *to, const struct tcp_policy *policy, int *out_fd)
@@ -47,7 +62,7 @@ int socket_connect(const struct address *to, const struct tcp_policy *policy, in
     if (fd < 0)
         return -errno;
     if (address_is_inet(to))
-        failed = tcp_listener_options(fd, policy);
+        failed = set_early(fd, policy);
     if (!failed && connect(fd, &to->any, to->length) < 0 && errno != EINPROGRESS)
         failed = -errno;
     if (failed) {
