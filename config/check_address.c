@@ -1,6 +1,6 @@
 /*
- * Purpose: the checks on addresses: what can be bound, what overlaps, what leads back to weir
- *          itself.
+ * Purpose: the checks on addresses: what can be bound, what overlaps, what a pool's protocol cannot
+ *          reach, what leads back to weir itself.
  * Thread:  the helper process.
  * Owns:    nothing.
  * Fails:   see loader.h.
@@ -80,7 +80,8 @@ static void check_bind(struct config_loader *loader, const struct config_listene
 
 static bool overlaps(const struct config_listener *a, const struct config_listener *b)
 {
-    if (!is_usable(&a->bind) || !is_usable(&b->bind) || !same_port(&a->bind, &b->bind))
+    if (a->protocol != b->protocol || !is_usable(&a->bind) || !is_usable(&b->bind) ||
+        !same_port(&a->bind, &b->bind))
         return false;
     union inet_address host_a = folded(&a->bind);
     union inet_address host_b = folded(&b->bind);
@@ -97,7 +98,7 @@ static void check_overlap(struct config_loader *loader, const struct config *con
         int line = config_loader_line(loader, &other->bind, other);
         config_loader_error(loader, config_loader_line(loader, &listener->bind, listener),
                             "bind = \"%s\" is taken by \"%s\" of %s:%d; each address and port can "
-                            "be bound once",
+                            "be bound once for each protocol",
                             listener->bind.text, other->bind.text,
                             config_source_file(&loader->source, line),
                             config_source_line(&loader->source, line).line);
@@ -107,12 +108,34 @@ static void check_overlap(struct config_loader *loader, const struct config *con
 
 /* ---- Servers ---- */
 
-static bool check_server(struct config_loader *loader, const struct config_server *server)
+/* What comes to the pool: a bit for each protocol. */
+static unsigned protocols_of(const struct config *config, const struct config_pool *pool)
+{
+    unsigned protocols = 0;
+    for (size_t i = 0; i < config->listener_count && pool->name != NULL; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        if (listener->pool != NULL && strcmp(listener->pool, pool->name) == 0)
+            protocols |= 1u << listener->protocol;
+    }
+    return protocols;
+}
+
+/* True for one with an address and port that can be looked at further. */
+static bool check_server(struct config_loader *loader, const struct config_server *server,
+                         unsigned protocols)
 {
     const struct config_address *address = &server->address;
     const char *wrong = NULL;
-    if (!is_usable(address))
+    if (address->text == NULL)
         return false;
+    if (!address_is_inet(&address->address)) {
+        if ((protocols & 1u << CONFIG_PROTOCOL_UDP) != 0)
+            config_loader_error(loader, config_loader_line(loader, address, server),
+                                "address = \"%s\": a listener with protocol = \"udp\" feeds this "
+                                "pool, so a server needs an IP address and a port",
+                                address->text);
+        return false;
+    }
     if (address_port(&address->address) == 0)
         wrong = "the port must be from 1 to 65535";
     else if (address_is_wildcard(&address->address))
@@ -154,12 +177,15 @@ static bool leads_back(const struct config_server *server, const struct config_l
     return same_host(&host, &bound) || (covers(listener, &host) && is_local(interfaces, &host));
 }
 
+/* Of another protocol it is another program's port. A pool that nobody feeds may be fed by all. */
 static void check_loop(struct config_loader *loader, const struct config *config,
-                       const struct config_server *server, const struct ifaddrs *interfaces)
+                       const struct config_server *server, unsigned protocols,
+                       const struct ifaddrs *interfaces)
 {
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (!leads_back(server, listener, interfaces))
+        if ((protocols != 0 && (protocols & 1u << listener->protocol) == 0) ||
+            !leads_back(server, listener, interfaces))
             continue;
         int line = config_loader_line(loader, &listener->bind, listener);
         config_loader_error(loader, config_loader_line(loader, &server->address, server),
@@ -175,9 +201,10 @@ static void check_loop(struct config_loader *loader, const struct config *config
 static void check_servers(struct config_loader *loader, const struct config *config,
                           const struct config_pool *pool, const struct ifaddrs *interfaces)
 {
+    unsigned protocols = protocols_of(config, pool);
     for (size_t i = 0; i < pool->server_count; i++)
-        if (check_server(loader, &pool->servers[i]))
-            check_loop(loader, config, &pool->servers[i], interfaces);
+        if (check_server(loader, &pool->servers[i], protocols))
+            check_loop(loader, config, &pool->servers[i], protocols, interfaces);
 }
 
 void config_check_addresses(struct config_loader *loader, const struct config *config)

@@ -104,10 +104,12 @@ struct config_listener {
     int64_t protocol; /* enum config_protocol */
     char *pool;
     size_t pool_index; /* of `pool` in struct config, put by the checks */
-    int64_t backlog;
-    int64_t max_connections; /* 0: only the global limit */
     bool freebind;
     bool v6only;
+    int64_t log_sample; /* one session or flow in so many has an access line; at least 1 */
+    /* tcp */
+    int64_t backlog;
+    int64_t max_connections; /* 0: only the global limit */
     int64_t idle_timeout;
     int64_t half_close_timeout;
     int64_t reset_flush_timeout;
@@ -119,6 +121,18 @@ struct config_listener {
     int64_t keepalive_interval;
     int64_t keepalive_count;
     int64_t user_timeout; /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
+    /* udp */
+    int64_t max_flows; /* 0: only the limit of the process */
+    int64_t udp_idle_timeout;
+    int64_t responses; /* replies to a datagram; 0: not known */
+    int64_t requests;  /* datagrams of a flow; 0: no end */
+    bool per_packet;
+    int64_t max_replies;     /* to a datagram; 0: no cap */
+    int64_t max_reply_bytes; /* to a datagram; 0: no cap */
+    int64_t udp_quarantine;
+    int64_t udp_rcvbuf; /* 0: the system's */
+    int64_t udp_sndbuf; /* 0: the system's */
+    bool udp_fragment;
 };
 
 struct config {

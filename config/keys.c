@@ -40,6 +40,15 @@ bool config_key_belongs(const struct config_key *key, enum config_section_id sec
     return key->section == section || (section == SECTION_DEFAULTS && key->inherits);
 }
 
+bool config_key_applies(const struct config_key *key, const void *object)
+{
+    char scratch[CONFIG_KEY_SCRATCH];
+    if (key->protocol == NULL)
+        return true;
+    const struct config_key *protocol = config_key_find(SECTION_LISTENER, "protocol");
+    return strcmp(key->protocol, config_key_text(protocol, object, scratch)) == 0;
+}
+
 const struct config_key *config_key_find(enum config_section_id section, const char *name)
 {
     const struct config_key *key;

@@ -88,6 +88,7 @@ struct config_key {
     enum config_reload reload;
     const char *const *choices; /* ends with NULL */
     const char *probe;          /* not NULL: only that kind of probe knows it */
+    const char *protocol;       /* not NULL: only listeners of that protocol know it */
     /* The form of a string; *why says what is wrong with it. */
     bool (*check)(const char *text, const char **why);
     const char *help;
@@ -99,6 +100,9 @@ const struct config_key *config_key_at(size_t index);
 
 /* True when a group `section` of the file may hold the key. */
 bool config_key_belongs(const struct config_key *key, enum config_section_id section);
+
+/* False for a key of listeners of another protocol than the object's. */
+bool config_key_applies(const struct config_key *key, const void *object);
 
 /* NULL when the section has no key, or no section within it, of that name. */
 const struct config_key *config_key_find(enum config_section_id section, const char *name);

@@ -49,7 +49,8 @@ static const struct config_key rows[] = {
      .most = DAY,
      .standard = "30s",
      .reload = RELOAD_LIVE,
-     .help = "How long sessions may go on after SIGTERM or SIGINT before they are ended."},
+     .help =
+         "How long sessions and flows may go on after SIGTERM or SIGINT before they are ended."},
 
     /* weir.admin */
     {.section = SECTION_ADMIN,
@@ -94,7 +95,7 @@ static const struct config_key rows[] = {
      SWITCH(config_weir, log_access),
      .standard = "true",
      .reload = RELOAD_LIVE,
-     .help = "One line for each session when it ends."},
+     .help = "One line for each session and flow when it ends."},
 };
 
 const struct config_rows config_rows_weir = {rows, ARRAY_LEN(rows)};

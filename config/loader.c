@@ -23,7 +23,7 @@ void config_loader_error(struct config_loader *loader, int line, const char *for
     loader->failed = true;
 }
 
-void config_loader_place(struct config_loader *loader, const void *object, int line)
+void config_loader_place(struct config_loader *loader, struct config_place place)
 {
     size_t count = loader->place_count;
     if ((count & (count - 1)) == 0) {
@@ -35,7 +35,15 @@ void config_loader_place(struct config_loader *loader, const void *object, int l
         }
         loader->places = larger;
     }
-    loader->places[loader->place_count++] = (struct config_place){.object = object, .line = line};
+    loader->places[loader->place_count++] = place;
+}
+
+bool config_loader_is_wrong(const struct config_loader *loader, const void *field)
+{
+    for (size_t i = 0; i < loader->place_count; i++)
+        if (loader->places[i].object == field)
+            return loader->places[i].wrong;
+    return false;
 }
 
 int config_loader_line(const struct config_loader *loader, const void *field, const void *around)
@@ -66,6 +74,7 @@ static int load(struct config_loader *loader, const char *path, struct config *c
         return -ENOMEM;
     if (config_walk(loader, config) && !loader->no_memory) {
         config_check(loader, config);
+        config_check_listeners(loader, config);
         config_check_addresses(loader, config);
         config_complete(config);
     }

@@ -15,6 +15,7 @@
 struct config_place {
     const void *object;
     int line;
+    bool wrong; /* what stands there cannot be used, which has been told */
 };
 
 struct config_loader {
@@ -35,8 +36,11 @@ void config_loader_deinit(struct config_loader *loader);
 void config_loader_error(struct config_loader *loader, int line, const char *format, ...)
     printf_like(3, 4);
 
-/* Remembers the line of a field or element, which must not move afterwards. */
-void config_loader_place(struct config_loader *loader, const void *object, int line);
+/* Remembers where a field or element stands; it must not move afterwards. */
+void config_loader_place(struct config_loader *loader, struct config_place place);
+
+/* True when the file gives the field a value that cannot be used. */
+bool config_loader_is_wrong(const struct config_loader *loader, const void *field);
 
 /* The line that gave the field, or that of `around` when the file does not say it. */
 int config_loader_line(const struct config_loader *loader, const void *field, const void *around);
@@ -50,6 +54,7 @@ void config_errors_sort(struct config_errors *errors);
  */
 must_check bool config_walk(struct config_loader *loader, struct config *config);
 void config_check(struct config_loader *loader, struct config *config);
+void config_check_listeners(struct config_loader *loader, const struct config *config);
 void config_check_addresses(struct config_loader *loader, const struct config *config);
 void config_complete(struct config *config);
 

@@ -81,7 +81,7 @@ static void print_section(enum config_section_id id, const void *object, int dep
     char scratch[CONFIG_KEY_SCRATCH];
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
-        if (key->section == id)
+        if (key->section == id && config_key_applies(key, object))
             print_setting(key, config_key_text(key, object, scratch), depth, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
@@ -154,14 +154,42 @@ static void print_example_key(const struct config_key *key, int depth, FILE *to)
     print_setting(key, example_of(key), depth, to);
 }
 
+static bool is_of_udp_alone(const struct config_key *key)
+{
+    return key->protocol != NULL && strcmp(key->protocol, "udp") == 0;
+}
+
+/* A second listener, with what the first cannot have. */
+static void print_example_udp(int depth, FILE *to)
+{
+    const struct config_key *key;
+    print_indent(depth - 1, to);
+    fputs("}, {\n", to);
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
+        if (key->section != SECTION_LISTENER)
+            continue;
+        if (is_of_udp_alone(key))
+            print_example_key(key, depth, to);
+        else if (strcmp(key->name, "name") == 0)
+            print_setting(key, "web-udp", depth, to);
+        else if (strcmp(key->name, "protocol") == 0)
+            print_setting(key, "udp", depth, to);
+        else if (key->standard == NULL)
+            print_setting(key, example_of(key), depth, to);
+    }
+}
+
 static void print_example_section(const struct config_section *section, int depth, FILE *to)
 {
+    enum config_section_id id = config_section_id(section);
     fputc('\n', to);
     print_wrapped(section->help, depth, "# ", to);
     print_indent(depth, to);
     fputs(section->name, to);
     fputs(section->list ? " = ( {\n" : " = {\n", to);
-    print_example(config_section_id(section), depth + 1, to);
+    print_example(id, depth + 1, to);
+    if (id == SECTION_LISTENER)
+        print_example_udp(depth + 1, to);
     print_indent(depth, to);
     fputs(section->list ? "} );\n" : "};\n", to);
 }
@@ -170,7 +198,7 @@ static void print_example(enum config_section_id id, int depth, FILE *to)
 {
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
-        if (config_key_belongs(key, id))
+        if (config_key_belongs(key, id) && (id == SECTION_DEFAULTS || !is_of_udp_alone(key)))
             print_example_key(key, depth, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
         if (config_sections[i].parent == id)
@@ -200,7 +228,10 @@ static void print_help_key(const struct config_key *key, FILE *to)
         fputs("Must be given.", to);
     else
         fprintf(to, key->type->quoted ? "Default \"%s\"." : "Default %s.", key->standard);
-    fprintf(to, " Reload: %s.\n", config_reload_name(key->reload));
+    fprintf(to, " Reload: %s.", config_reload_name(key->reload));
+    if (key->protocol != NULL)
+        fprintf(to, " Only with protocol = \"%s\".", key->protocol);
+    fputc('\n', to);
 }
 
 static void print_help_section(enum config_section_id id, FILE *to)
@@ -240,7 +271,10 @@ static void print_row(const struct config_key *key, FILE *to)
         fputs("must be given", to);
     else
         fprintf(to, key->type->quoted ? "`\"%s\"`" : "`%s`", key->standard);
-    fprintf(to, " | %s | %s |\n", config_reload_name(key->reload), key->help);
+    fprintf(to, " | %s | %s", config_reload_name(key->reload), key->help);
+    if (key->protocol != NULL)
+        fprintf(to, " Only with `protocol = \"%s\"`.", key->protocol);
+    fputs(" |\n", to);
 }
 
 static void print_inherited(FILE *to)
@@ -290,8 +324,8 @@ void config_print_reference(FILE *to)
           "\n"
           "What a reload does with a changed value: *live*, it takes effect at once; *new "
           "sessions*, sessions\n"
-          "that run keep what they began with; *restart*, it is refused until weir is started "
-          "anew.\n",
+          "and flows that run keep what they began with; *restart*, it is refused until weir is "
+          "started anew.\n",
           to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
         print_reference_section((enum config_section_id)i, to);

@@ -144,16 +144,16 @@ static void refuse_type(struct config_loader *loader, const config_setting_t *se
                         key->type->quoted ? " in quotes" : "", phrase);
 }
 
-static void walk_value(struct config_loader *loader, const config_setting_t *setting,
+/* False when it cannot be used; that has been told then. */
+static bool take_value(struct config_loader *loader, const config_setting_t *setting,
                        const struct config_key *key, void *object)
 {
     char scratch[CONFIG_KEY_SCRATCH];
     char phrase[256];
     struct text why;
-    config_loader_place(loader, config_field(object, key->offset), line_of(setting));
     if (!fits_type(setting, key->type)) {
         refuse_type(loader, setting, key);
-        return;
+        return false;
     }
     const char *value = setting_text(setting, scratch);
     const char *quote = config_setting_type(setting) == CONFIG_TYPE_STRING ? "\"" : "";
@@ -164,6 +164,16 @@ static void walk_value(struct config_loader *loader, const config_setting_t *set
     else if (rc < 0)
         config_loader_error(loader, line_of(setting), "%s = %s%.*s%s %s", key->name, quote,
                             VALUE_TEXT_MAX, value, quote, phrase);
+    return rc == 0;
+}
+
+static void walk_value(struct config_loader *loader, const config_setting_t *setting,
+                       const struct config_key *key, void *object)
+{
+    bool taken = take_value(loader, setting, key, object);
+    config_loader_place(loader, (struct config_place){.object = config_field(object, key->offset),
+                                                      .line = line_of(setting),
+                                                      .wrong = !taken});
 }
 
 /* ---- Unknown keys ---- */
@@ -237,7 +247,7 @@ static void walk_element(struct config_loader *loader, const config_setting_t *s
     enum config_section_id id = config_section_id(list);
     int line = line_of(setting);
     *config_list_line(list, element) = config_source_line(&loader->source, line).line;
-    config_loader_place(loader, element, line);
+    config_loader_place(loader, (struct config_place){.object = element, .line = line});
     set_all_defaults(loader, id, element);
     if (!config_setting_is_group(setting)) {
         config_loader_error(loader, line, "what stands in %s is %s, must be a group { ... }",

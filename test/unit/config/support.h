@@ -27,6 +27,8 @@ static const struct config_names test_names = {
 #define TEST_SERVERS "servers = ( { name = \"a\"; address = \"127.0.0.1:8081\"; } ); "
 #define TEST_POOL "{ name = \"web\"; " TEST_SERVERS "}"
 #define TEST_LISTENER "{ name = \"web\"; bind = \"127.0.0.1:8080\"; pool = \"web\"; }"
+#define TEST_UDP_LISTENER                                                                          \
+    "{ name = \"udp\"; bind = \"127.0.0.1:8080\"; protocol = \"udp\"; pool = \"web\"; }"
 #define TEST_POOLS "pools = ( " TEST_POOL " );\n"
 #define TEST_LISTENERS "listeners = ( " TEST_LISTENER " );\n"
 

@@ -102,6 +102,25 @@ static void inherited_keys_hold_no_memory(void **state)
     assert_true(count > 0);
 }
 
+/* So that none is left without a protocol that can have it. */
+static void marks_of_protocols_are_names_of_protocols(void **state)
+{
+    (void)state;
+    const struct config_key *protocol = config_key_find(SECTION_LISTENER, "protocol");
+    const struct config_key *key;
+    for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
+        struct config_listener listener = {0};
+        char phrase[128];
+        struct text why;
+        text_init(&why, phrase, sizeof(phrase));
+        if (key->protocol == NULL)
+            continue;
+        assert_int_equal(key->section, SECTION_LISTENER);
+        assert_int_equal(config_key_set(protocol, &listener, key->protocol, &why), 0);
+        assert_true(config_key_applies(key, &listener));
+    }
+}
+
 static void bounds_have_an_order(void **state)
 {
     (void)state;
@@ -169,6 +188,7 @@ int main(void)
         cmocka_unit_test(names_are_unique_in_their_section),
         cmocka_unit_test(defaults_are_within_their_bounds),
         cmocka_unit_test(inherited_keys_hold_no_memory),
+        cmocka_unit_test(marks_of_protocols_are_names_of_protocols),
         cmocka_unit_test(bounds_have_an_order),
         cmocka_unit_test(every_key_has_help),
         cmocka_unit_test(a_refused_value_leaves_the_field),

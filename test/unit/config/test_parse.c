@@ -83,6 +83,29 @@ static void a_listener_has_its_defaults(void **state)
     assert_int_equal(listener->keepalive_interval, 10000);
     assert_int_equal(listener->keepalive_count, 6);
     assert_int_equal(listener->user_timeout, 0);
+    assert_int_equal(listener->log_sample, 1);
+    config_free(&config);
+}
+
+static void a_udp_listener_has_its_defaults(void **state)
+{
+    (void)state;
+    struct config *config = parse_good(TEST_POOLS "listeners = ( " TEST_UDP_LISTENER " );\n");
+    const struct config_listener *listener = &config->listeners[0];
+
+    assert_int_equal(listener->protocol, CONFIG_PROTOCOL_UDP);
+    assert_int_equal(listener->max_flows, 0);
+    assert_int_equal(listener->udp_idle_timeout, 60000);
+    assert_int_equal(listener->responses, 0);
+    assert_int_equal(listener->requests, 0);
+    assert_false(listener->per_packet);
+    assert_int_equal(listener->max_replies, 0);
+    assert_int_equal(listener->max_reply_bytes, 0);
+    assert_int_equal(listener->udp_quarantine, 2000);
+    assert_int_equal(listener->udp_rcvbuf, 4 << 20);
+    assert_int_equal(listener->udp_sndbuf, 0);
+    assert_true(listener->udp_fragment);
+    assert_int_equal(listener->log_sample, 1);
     config_free(&config);
 }
 
@@ -188,6 +211,65 @@ static void every_value_arrives(void **state)
     config_free(&config);
 }
 
+static void every_value_of_udp_arrives(void **state)
+{
+    (void)state;
+    struct config *config = parse_good(
+        TEST_POOLS
+        "listeners = (\n"
+        "  { name = \"a\"; bind = \"[::]:53\"; v6only = false; freebind = true; pool = "
+        "\"web\";\n"
+        "    max_flows = 1000; udp_idle_timeout = \"5s\"; responses = 2; requests = 3;\n"
+        "    max_replies = 4; max_reply_bytes = \"5k\"; udp_quarantine = \"600ms\";\n"
+        "    udp_rcvbuf = \"7m\"; udp_sndbuf = \"8m\"; udp_fragment = false; log_sample = "
+        "9;\n"
+        "    protocol = \"udp\"; },\n"
+        "  { name = \"b\"; bind = \"127.0.0.1:54\"; protocol = \"udp\"; pool = \"web\";\n"
+        "    per_packet = true; udp_rcvbuf = 0; } );\n");
+    const struct config_listener *listener = &config->listeners[0];
+
+    assert_int_equal(listener->protocol, CONFIG_PROTOCOL_UDP);
+    assert_true(listener->freebind);
+    assert_int_equal(listener->max_flows, 1000);
+    assert_int_equal(listener->udp_idle_timeout, 5000);
+    assert_int_equal(listener->responses, 2);
+    assert_int_equal(listener->requests, 3);
+    assert_int_equal(listener->max_replies, 4);
+    assert_int_equal(listener->max_reply_bytes, 5 << 10);
+    assert_int_equal(listener->udp_quarantine, 600);
+    assert_int_equal(listener->udp_rcvbuf, 7 << 20);
+    assert_int_equal(listener->udp_sndbuf, 8 << 20);
+    assert_false(listener->udp_fragment);
+    assert_int_equal(listener->log_sample, 9);
+    assert_true(config->listeners[1].per_packet);
+    assert_int_equal(config->listeners[1].udp_rcvbuf, 0);
+    config_free(&config);
+}
+
+/* What speaks to listeners of both protocols is no mistake in either. */
+static void defaults_are_for_both_protocols(void **state)
+{
+    (void)state;
+    struct config *config =
+        parse_good(TEST_POOLS "listeners = ( " TEST_LISTENER ", " TEST_UDP_LISTENER " );\n"
+                              "defaults = { idle_timeout = \"1m\"; udp_idle_timeout = \"2m\"; "
+                              "udp_rcvbuf = \"1m\"; udp_sndbuf = \"2m\";\n"
+                              "  udp_quarantine = \"3s\"; max_replies = 4; max_reply_bytes = 5; "
+                              "log_sample = 6; };\n");
+    const struct config_listener *udp = &config->listeners[1];
+
+    assert_int_equal(config->listeners[0].idle_timeout, 60000);
+    assert_int_equal(config->listeners[0].log_sample, 6);
+    assert_int_equal(udp->udp_idle_timeout, 120000);
+    assert_int_equal(udp->udp_rcvbuf, 1 << 20);
+    assert_int_equal(udp->udp_sndbuf, 2 << 20);
+    assert_int_equal(udp->udp_quarantine, 3000);
+    assert_int_equal(udp->max_replies, 4);
+    assert_int_equal(udp->max_reply_bytes, 5);
+    assert_int_equal(udp->log_sample, 6);
+    config_free(&config);
+}
+
 /* `defaults` may stand behind what inherits from it. */
 static void defaults_are_inherited(void **state)
 {
@@ -266,10 +348,18 @@ static void neighbours_may_be_bound(void **state)
         "{ name = \"b\"; bind = \"192.0.2.1:8081\"; freebind = true; pool = \"web\"; }",
         /* The server is on loopback, and this takes IPv6 alone. */
         "{ name = \"b\"; bind = \"[::]:8081\"; pool = \"web\"; }",
+        TEST_UDP_LISTENER,
+        "{ name = \"b\"; bind = \"0.0.0.0:8080\"; protocol = \"udp\"; pool = \"web\"; }",
+        /* The server is TCP's, or another UDP program's: nothing of UDP feeds its pool. */
+        "{ name = \"b\"; bind = \"127.0.0.1:8081\"; protocol = \"udp\"; pool = \"other\"; }",
     };
     for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
         char text[512];
-        snprintf(text, sizeof(text), TEST_POOLS "listeners = ( " TEST_LISTENER ", %s );",
+        snprintf(text, sizeof(text),
+                 "pools = ( " TEST_POOL
+                 ", { name = \"other\"; servers = ( { name = \"a\"; address = "
+                 "\"192.0.2.1:9\"; } ); } );\n"
+                 "listeners = ( " TEST_LISTENER ", %s );",
                  listeners[i]);
         struct config *config = parse_good(text);
         assert_int_equal(config->listener_count, 2);
@@ -519,7 +609,7 @@ static void the_examples_are_good(void **state)
 {
     (void)state;
     static const char *const paths[] = {"config/examples/minimal.cfg", "config/examples/demo.cfg",
-                                        "config/examples/all.cfg"};
+                                        "config/examples/all.cfg", "config/examples/dns.cfg"};
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         struct config *config = NULL;
         struct config_errors errors = {0};
@@ -537,10 +627,13 @@ int main(void)
         cmocka_unit_test(a_minimal_file_has_every_default),
         cmocka_unit_test(a_pool_has_its_defaults),
         cmocka_unit_test(a_listener_has_its_defaults),
+        cmocka_unit_test(a_udp_listener_has_its_defaults),
         cmocka_unit_test(a_health_group_has_its_defaults),
         cmocka_unit_test(intervals_follow_each_other),
         cmocka_unit_test(every_value_arrives),
+        cmocka_unit_test(every_value_of_udp_arrives),
         cmocka_unit_test(defaults_are_inherited),
+        cmocka_unit_test(defaults_are_for_both_protocols),
         cmocka_unit_test(elements_know_their_lines),
         cmocka_unit_test(the_look_of_a_file_does_not_matter),
         cmocka_unit_test(neighbours_may_be_bound),

@@ -106,7 +106,8 @@ static void a_dump_reads_back(void **state)
         "weir = { log = { target = \"/tmp/a \\\"b\\\" \\\\ c\"; }; admin = { mode = \"0666\"; }; "
         "};\n"
         "pools = ( { name = \"web\"; " TEST_SERVERS "health = { interval = \"1500ms\"; }; },\n"
-        "  { name = \"other\"; " TEST_SERVERS " } );\n" TEST_LISTENERS);
+        "  { name = \"other\"; " TEST_SERVERS " } );\n"
+        "listeners = ( " TEST_LISTENER ", " TEST_UDP_LISTENER " );\n");
     char *text = dump_of(config);
     assert_non_null(strstr(text, "retries = 4;"));
     assert_non_null(strstr(text, "keepalive_idle = \"90s\";"));
@@ -121,10 +122,30 @@ static void a_dump_reads_back(void **state)
     config_free(&again);
 }
 
+/* Which would not be read back. */
+static void a_dump_says_no_key_of_the_other_protocol(void **state)
+{
+    (void)state;
+    static const char *const listeners[] = {TEST_LISTENER, TEST_UDP_LISTENER};
+    for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+        char file[512];
+        snprintf(file, sizeof(file), TEST_POOLS "listeners = ( %s );\n", listeners[i]);
+        struct config *config = parse_good(file);
+        char *text = dump_of(config);
+        bool is_udp = config->listeners[0].protocol == CONFIG_PROTOCOL_UDP;
+        assert_true((strstr(text, "max_flows = ") != NULL) == is_udp);
+        assert_true((strstr(text, "backlog = ") != NULL) == !is_udp);
+        assert_non_null(strstr(text, "log_sample = 1;"));
+        free(text);
+        config_free(&config);
+    }
+}
+
 static void a_dump_says_every_key(void **state)
 {
     (void)state;
-    struct config *config = parse_good(TEST_POOLS TEST_LISTENERS);
+    struct config *config =
+        parse_good(TEST_POOLS "listeners = ( " TEST_LISTENER ", " TEST_UDP_LISTENER " );\n");
     char *text = dump_of(config);
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
@@ -140,9 +161,13 @@ static void a_dump_says_every_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_reference_is_up_to_date), cmocka_unit_test(the_example_is_up_to_date),
-        cmocka_unit_test(the_help_names_every_key),    cmocka_unit_test(the_help_fits_a_terminal),
-        cmocka_unit_test(a_dump_reads_back),           cmocka_unit_test(a_dump_says_every_key),
+        cmocka_unit_test(the_reference_is_up_to_date),
+        cmocka_unit_test(the_example_is_up_to_date),
+        cmocka_unit_test(the_help_names_every_key),
+        cmocka_unit_test(the_help_fits_a_terminal),
+        cmocka_unit_test(a_dump_reads_back),
+        cmocka_unit_test(a_dump_says_every_key),
+        cmocka_unit_test(a_dump_says_no_key_of_the_other_protocol),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

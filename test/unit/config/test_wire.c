@@ -49,7 +49,7 @@ static void a_model_survives(void **state)
 {
     (void)state;
     static const char *const paths[] = {"config/examples/minimal.cfg", "config/examples/demo.cfg",
-                                        "config/examples/all.cfg"};
+                                        "config/examples/all.cfg", "config/examples/dns.cfg"};
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
         struct config *config = load_example(paths[i]);
         struct config *copy = NULL;
