@@ -21,6 +21,8 @@ static json_t *descriptors_object(const struct control_status *status)
     reply_add_number(&object, "reserved", status->limits.reserved);
     reply_add_number(&object, "sessions", status->limits.sessions);
     reply_add_number(&object, "pipes", status->limits.pipes);
+    reply_add_number(&object, "flows", status->limits.flows);
+    reply_add_number(&object, "resting", status->limits.resting);
     reply_add_flag(&object, "lowered", status->limits.lowered);
     return reply_end(&object);
 }
@@ -70,7 +72,7 @@ static const struct pool *find_unready(struct control *control)
     const struct listener *listeners;
     size_t count = control_listeners(control, &listeners);
     for (size_t i = 0; i < count; i++) {
-        const struct pool *pool = &control_pools(control)->pool[listeners[i].policy.pool];
+        const struct pool *pool = &control_pools(control)->pool[listeners[i].config->pool_index];
         if (!pool_ready(pool))
             return pool;
     }
@@ -101,18 +103,27 @@ void run_ready(struct request *request)
 
 /* ---- listeners ---- */
 
+/* How many there are, and may be: none of its own is null. */
+static void add_count(struct reply *row, const char *key, const _Atomic uint32_t *count,
+                      const char *limit_key, uint32_t limit)
+{
+    reply_add_number(row, key, atomic_load_explicit(count, memory_order_relaxed));
+    reply_add(row, limit_key, limit != UINT32_MAX ? json_integer(limit) : json_null());
+}
+
 static json_t *listener_row(const struct listener *listener)
 {
     const struct config_listener *config = listener->config;
     struct reply row = reply_object();
-    bool limited = listener->limit != UINT32_MAX;
+    bool is_udp = config->protocol == CONFIG_PROTOCOL_UDP;
     reply_add_text(&row, "name", config->name);
     reply_add_text(&row, "address", config->bind.text);
-    reply_add_text(&row, "protocol", "tcp");
+    reply_add_text(&row, "protocol", is_udp ? "udp" : "tcp");
     reply_add_text(&row, "pool", config->pool);
-    reply_add_number(&row, "sessions",
-                     atomic_load_explicit(&listener->sessions, memory_order_relaxed));
-    reply_add(&row, "max_connections", limited ? json_integer(listener->limit) : json_null());
+    if (is_udp)
+        add_count(&row, "flows", &listener->flows, "max_flows", listener->flow_limit);
+    else
+        add_count(&row, "sessions", &listener->sessions, "max_connections", listener->limit);
     return reply_end(&row);
 }
 

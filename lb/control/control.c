@@ -85,7 +85,8 @@ static void announce(struct control *control)
     control->state = CONTROL_RUNNING;
     log_info("ready", LOG_U("workers", control->worker_count),
              LOG_U("listeners", control->config->listener_count),
-             LOG_U("session_limit", control->limits.sessions));
+             LOG_U("session_limit", control->limits.sessions),
+             LOG_U("flow_limit", control->limits.flows));
     (void)notify_send("READY=1");
 }
 

@@ -100,7 +100,8 @@ static inline struct control *fake_open(const char *socket_path)
     fake_pool(control, 1, "big", FAKE_SERVERS_MAX);
     control->listen = (struct config_listener){.name = (char *)"front", .pool = (char *)"web"};
     control->listen.bind.text = (char *)"192.0.2.9:80";
-    control->listener = (struct listener){.config = &control->listen, .limit = UINT32_MAX};
+    control->listener = (struct listener){
+        .config = &control->listen, .limit = UINT32_MAX, .flow_limit = UINT32_MAX};
     control->config = (struct config){
         .weir = {.admin_socket = (char *)socket_path,
                  .admin_mode = 0600,
@@ -168,7 +169,12 @@ void control_status(struct control *control, struct control_status *out)
         .sessions = control->session_count,
         .flows = control->flow_count,
         .descriptors_open = 17,
-        .limits = {.descriptors = 1024, .reserved = 100, .sessions = 400, .pipes = 20},
+        .limits = {.descriptors = 1024,
+                   .reserved = 100,
+                   .sessions = 400,
+                   .pipes = 20,
+                   .flows = 60,
+                   .resting = 24},
     };
     for (uint64_t i = 0; i < METRIC_COUNT; i++)
         out->counter[i] = i;

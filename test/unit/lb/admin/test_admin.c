@@ -212,6 +212,8 @@ static void tells_its_status(void **state)
     assert_int_equal(number_at(descriptors, "reserved"), 100);
     assert_int_equal(number_at(descriptors, "sessions"), 400);
     assert_int_equal(number_at(descriptors, "pipes"), 20);
+    assert_int_equal(number_at(descriptors, "flows"), 60);
+    assert_int_equal(number_at(descriptors, "resting"), 24);
     json_decref(status);
 }
 
@@ -225,6 +227,20 @@ static void shows_listeners(void **state)
     bench->control->listener.limit = 100;
     json_t *rows = data_of(bench, "show listeners");
     assert_int_equal(number_at(json_array_get(rows, 0), "max_connections"), 100);
+    json_decref(rows);
+}
+
+static void shows_listeners_of_udp(void **state)
+{
+    struct bench *bench = *state;
+    bench->control->listen.protocol = CONFIG_PROTOCOL_UDP;
+    atomic_store(&bench->control->listener.flows, 7);
+    assert_reply(bench, "show listeners",
+                 "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
+                 "\"protocol\":\"udp\",\"pool\":\"web\",\"flows\":7,\"max_flows\":null}]}");
+    bench->control->listener.flow_limit = 5000;
+    json_t *rows = data_of(bench, "show listeners");
+    assert_int_equal(number_at(json_array_get(rows, 0), "max_flows"), 5000);
     json_decref(rows);
 }
 
@@ -893,6 +909,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(tells_its_status),
         CASE(shows_listeners),
+        CASE(shows_listeners_of_udp),
         CASE(shows_pools),
         CASE(shows_servers),
         CASE(tells_sessions_and_flows_apart),
