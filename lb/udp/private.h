@@ -70,12 +70,14 @@ struct udp_port {
     int fd;
     uint32_t index;
     uint32_t limit;
-    _Atomic uint32_t *flows; /* of the listener, on all workers */
-    struct list fresh;       /* flows with one client datagram, oldest first */
-    struct list settled;     /* the others, by their last move to the end */
-    struct poller_task task; /* more to receive */
-    struct wheel_timer look; /* after the receive queue */
-    uint32_t overflows;      /* of the receive queue, as last seen */
+    _Atomic uint32_t *flows;  /* of the listener, on all workers */
+    struct list fresh;        /* flows with one client datagram, oldest first */
+    struct list settled;      /* the others, by their last move to the end */
+    struct poller_task task;  /* more to receive */
+    struct wheel_timer look;  /* after the receive queue */
+    struct wheel_timer again; /* the set had no room for it */
+    uint32_t overflows;       /* of the receive queue, as last seen */
+    uint64_t told_ms;         /* when the log last told of a drop */
     struct outbox replies;
 };
 
@@ -104,7 +106,6 @@ struct udp {
     uint32_t port_count;
     struct in6_addr own[OWN_ADDRESSES];
     uint32_t own_count;
-    uint64_t loop_told_ms;
     struct tray in;  /* from clients */
     struct tray out; /* from servers, until `flush` */
     struct poller_task flush;

@@ -29,18 +29,21 @@ struct arrival {
     struct train train;
 };
 
-static void tell_loop(struct udp *udp, const struct arrival *arrival, const char *what)
+/* Why clients get nothing, at a bounded rate; the counters have it all. */
+static void tell_drop(const struct arrival *arrival, enum metric why)
 {
+    struct udp_port *port = arrival->port;
     union inet_address folded = *arrival->client;
     char client[ADDRESS_TEXT_MAX];
 
-    if (udp->loop_told_ms != 0 && udp->now_ms - udp->loop_told_ms < TELL_EVERY_MS)
+    if (port->told_ms != 0 && port->udp->now_ms - port->told_ms < TELL_EVERY_MS)
         return;
-    udp->loop_told_ms = udp->now_ms;
+    port->told_ms = port->udp->now_ms;
     inet_address_fold(&folded);
-    log_warn("a datagram that goes round in a circle was dropped",
-             LOG_S("listener", arrival->port->policy->listener),
-             LOG_S("client", inet_address_format(&folded, client)), LOG_S("why", what));
+    log_warn("datagrams are dropped; this is one of them",
+             LOG_S("listener", port->policy->listener),
+             LOG_S("client", inet_address_format(&folded, client)),
+             LOG_S("counter", metric_name(why)), LOG_S("why", metric_help(why)));
 }
 
 /* NULL: the datagrams are to be dropped for the reason. Owns `server`. */
@@ -48,14 +51,11 @@ static struct flow *begin(const struct arrival *arrival, const struct flow_key *
                           struct server *server, enum metric *out_why)
 {
     union inet_address client = *arrival->client;
-    struct udp *udp = arrival->port->udp;
     struct flow *flow = NULL;
 
     inet_address_fold(&client);
     *out_why = METRIC_DROP_LOOP;
-    if (inet_address_equal(&client, &server->address.inet))
-        tell_loop(udp, arrival, "it came from the server that it would go to");
-    else
+    if (!inet_address_equal(&client, &server->address.inet))
         flow = flow_begin(arrival->port, key, hash, server, out_why);
     if (flow == NULL)
         flow_give_back(server);
@@ -74,7 +74,6 @@ static bool is_refused(const struct arrival *arrival, enum metric *out_why)
     if (!upstream_is_own(udp, arrival->client))
         return false;
     *out_why = METRIC_DROP_LOOP;
-    tell_loop(udp, arrival, "it came from weir itself: a server's address leads back to it");
     return true;
 }
 
@@ -170,6 +169,7 @@ static void sort(struct arrival *arrival, struct list *touched)
                                                  : find(arrival, &why);
         if (flow == NULL) {
             drop(udp, why, train_count(&part));
+            tell_drop(arrival, why);
             return;
         }
         last = room_of(flow) >= train_count(&part);

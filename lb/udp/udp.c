@@ -22,6 +22,9 @@
 #define BUCKETS_LEAST 1024u
 #define BUCKETS_MOST (4u << 20)
 
+/* A listener that the epoll set could not take is tried again after this. */
+#define WATCH_AGAIN_MS 100
+
 /* ---- a flow's datagrams that were not sent ---- */
 
 static void lost(void *owner, void *stream, int error, uint32_t datagrams)
@@ -95,6 +98,23 @@ int udp_listener_options(int fd, const struct udp_policy *policy)
     return failed;
 }
 
+static void watch(struct udp_port *port)
+{
+    struct udp *udp = port->udp;
+    uint64_t token = poller_token(udp->kind_port, port->index, 0);
+
+    if (poller_add(udp->env.poller, port->fd, EPOLLIN | EPOLLET, token) < 0)
+        wheel_set(udp->env.wheel, &port->again, udp->now_ms + WATCH_AGAIN_MS);
+}
+
+static void on_again(struct wheel_timer *timer, uint64_t now_ms)
+{
+    struct udp_port *port = container_of(timer, struct udp_port, again);
+
+    port->udp->now_ms = now_ms;
+    watch(port);
+}
+
 static int grow_ports(struct udp *udp)
 {
     struct udp_port **more = realloc(udp->port, (udp->port_count + 1) * sizeof(struct udp_port *));
@@ -124,6 +144,7 @@ int udp_add_listener(struct udp *udp, const struct udp_policy *policy, int fd,
     list_init(&port->settled);
     poller_task_init(&port->task, request_task);
     wheel_timer_init(&port->look, request_look);
+    wheel_timer_init(&port->again, on_again);
     port->replies.fd = fd;
     port->replies.metrics = udp->env.metrics;
     port->replies.sent = METRIC_DATAGRAMS_OUT;
@@ -137,18 +158,14 @@ int udp_add_listener(struct udp *udp, const struct udp_policy *policy, int fd,
 
 void udp_start(struct udp *udp)
 {
-    for (uint32_t i = 0; i < udp->port_count; i++) {
-        struct udp_port *port = udp->port[i];
-        /* The set has room for the listeners of a worker that has just made it. */
-        int failed = poller_add(udp->env.poller, port->fd, EPOLLIN | EPOLLET,
-                                poller_token(udp->kind_port, i, 0));
-        BUG_ON(failed < 0);
-    }
+    for (uint32_t i = 0; i < udp->port_count; i++)
+        watch(udp->port[i]);
 }
 
 static void free_port(struct udp_port *port)
 {
     wheel_cancel(port->udp->env.wheel, &port->look);
+    wheel_cancel(port->udp->env.wheel, &port->again);
     poller_unqueue(&port->task);
     close(port->fd);
     free(port);
