@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "test/unit/lb/worker/site.h"
+#include "test/unit/lb/worker/bench.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -39,106 +39,6 @@ __attribute__((no_sanitize("thread"))) void *calloc(size_t count, size_t size)
     if (memory != NULL)
         memset(memory, 0, count * size);
     return memory;
-}
-
-/* Control's part, on the test's own loop. */
-struct bench {
-    struct site site;
-    uv_loop_t loop;
-    struct mailbox mailbox;
-    struct pools *pools;
-    struct worker *worker;
-    _Atomic uint32_t total;
-    unsigned suspects, idle, answers;
-    struct worker_query query;
-};
-
-static void on_suspect(void *owner, struct server *server)
-{
-    struct bench *bench = owner;
-
-    bench->suspects++;
-    assert_string_equal(server->name, "a");
-    atomic_store(&server->live.suspect, 0);
-    server_put(&server);
-}
-
-static void on_idle(void *owner, struct worker *worker)
-{
-    struct bench *bench = owner;
-
-    assert_ptr_equal(worker, bench->worker);
-    bench->idle++;
-}
-
-static void on_answer(struct worker_query *query)
-{
-    container_of(query, struct bench, query)->answers++;
-}
-
-static void start(struct bench *bench)
-{
-    char error[256] = "";
-    struct worker_options options = {
-        .session_limit = 1000,
-        .sessions_total = &bench->total,
-        .pipe_limit = 16,
-        .listeners = bench->site.listeners,
-        .listener_count = 1,
-        .pool_count = 1,
-        .control = &bench->mailbox,
-        .suspect = on_suspect,
-        .idle = on_idle,
-    };
-
-    if (worker_start(&bench->worker, &options, error, sizeof(error)) != 0)
-        fail_msg("%s", error);
-}
-
-static void give_view(struct bench *bench)
-{
-    struct view *view = pools_view(bench->pools);
-
-    assert_int_equal(worker_set_view(bench->worker, view), 0);
-    view_put(&view);
-}
-
-static void bench_open(struct bench *bench)
-{
-    memset(bench, 0, sizeof(*bench));
-    site_open(&bench->site, 1);
-    bench->site.pool.health.start_up = true;
-    site_listen(&bench->site);
-    assert_int_equal(uv_loop_init(&bench->loop), 0);
-    assert_int_equal(mailbox_open(&bench->mailbox, &bench->loop, bench), 0);
-    assert_int_equal(pools_new(&bench->pools, &bench->site.config, 1), 0);
-    start(bench);
-}
-
-static void bench_close(struct bench *bench)
-{
-    struct server *server = bench->pools->pool[0].member[0].server;
-
-    if (bench->worker != NULL)
-        worker_stop(&bench->worker);
-    assert_null(bench->worker);
-    mailbox_close(&bench->mailbox);
-    loop_close(&bench->loop);
-    assert_int_equal(atomic_load(&bench->total), 0);
-    assert_int_equal(atomic_load(&server->live.load), 0);
-    assert_int_equal(atomic_load(&bench->pools->current->references), 1);
-    pools_free(&bench->pools);
-    site_close(&bench->site);
-}
-
-static void ask(struct bench *bench, bool kill)
-{
-    unsigned before = bench->answers;
-
-    bench->query = (struct worker_query){.done = on_answer, .kill = kill};
-    worker_ask(bench->worker, &bench->query);
-    SITE_UNTIL(&bench->loop, bench->answers > before);
-    assert_int_equal(bench->query.cursor, UINT32_MAX);
 }
 
 /* ---- tests ---- */
@@ -327,7 +227,7 @@ static void test_stop_in_the_middle_of_everything(void **state)
     for (int i = 0; i < 20; i++)
         site_session(&bench.site, &client, &server);
     site_dial(&bench.site);
-    bench.query = (struct worker_query){.done = on_answer};
+    bench.query = (struct worker_query){.done = bench_on_answer};
     worker_ask(bench.worker, &bench.query);
     give_view(&bench);
     assert_int_equal(worker_drain(bench.worker), 0);
@@ -351,7 +251,7 @@ static void test_many_short_lives(void **state)
         worker_stop(&bench.worker);
         listeners_close(&bench.site.listeners, 1);
         site_listen(&bench.site);
-        start(&bench);
+        bench_start(&bench);
         give_view(&bench);
         site_dial(&bench.site);
     }
