@@ -221,6 +221,7 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     struct udp *udp = port->udp;
     struct flow *flow = NULL;
     struct upstream *upstream;
+    int failed = 0;
 
     if (!make_room(port)) {
         *out_why = METRIC_DROP_FLOW_LIMIT;
@@ -231,7 +232,8 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     if (flow == NULL)
         goto fail;
     on_new(flow, port, key, hash);
-    if (upstream_take(udp, flow, server, &upstream) < 0)
+    failed = upstream_take(udp, flow, server, &upstream);
+    if (failed < 0)
         goto fail;
     join_server(flow, server, upstream);
     udp->live++;
@@ -241,6 +243,12 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     metrics_add(udp->env.metrics, METRIC_FLOWS, 1);
     return flow;
 fail:
+    /* No way to it: others have their turn until a probe has spoken. */
+    if (drop_is_refusal(-failed)) {
+        *out_why = METRIC_DROP_REFUSED;
+        cell_add(&server->cell[udp->env.worker].connect_failures, 1);
+        udp->env.suspect(udp->env.owner, server);
+    }
     if (flow != NULL)
         slab_put(&udp->flows, flow);
     unreserve(port);
