@@ -9,6 +9,14 @@
  * of two weirs that start at the same moment one still fails there, as long as neither socket
  * carries SO_REUSEPORT yet. The option may be put on a listening socket: those that join later then
  * form one group with it, and connections spread over all.
+ *
+ * UDP (same kernel): bind(2) alone decides. Two sockets get one address when both carry
+ * SO_REUSEADDR, or both SO_REUSEPORT for one user: so ours have no SO_REUSEADDR, which nothing in
+ * UDP calls for, and the first is bound without SO_REUSEPORT; a foreign holder is met whichever
+ * options it has. The option may be put on a bound socket: those that bind with it later form a
+ * group with it, and clients spread over all (300 of them: 101, 103 and 96). A bound socket takes
+ * datagrams in at once, and those that came before IP_PKTINFO was on lack the address that the
+ * client used: hence its options come before bind.
  */
 #include "lb/listener.h"
 
@@ -31,11 +39,16 @@ struct opening {
     struct text error;
 };
 
+static bool is_udp(const struct config_listener *config)
+{
+    return config->protocol == CONFIG_PROTOCOL_UDP;
+}
+
 /* Do their addresses exclude each other? Asked only when the kernel has said that somebody's do. */
 static bool overlap(const struct config_listener *a, const struct config_listener *b)
 {
     const struct address *x = &a->bind.address, *y = &b->bind.address;
-    if (address_port(x) != address_port(y))
+    if (a->protocol != b->protocol || address_port(x) != address_port(y))
         return false;
     if (x->any.sa_family == y->any.sa_family)
         return address_is_wildcard(x) || address_is_wildcard(y) || address_equal(x, y);
@@ -65,7 +78,8 @@ static void say_in_use(struct opening *opening, const struct config_listener *co
         return;
     }
     char holder[128];
-    listener_holder(&config->bind.address, holder, sizeof(holder));
+    listener_holder(&config->bind.address, (enum config_protocol)config->protocol, holder,
+                    sizeof(holder));
     if (holder[0] != '\0')
         text_addf(&opening->error, " is already in use by %s: stop it or choose another bind",
                   holder);
@@ -77,7 +91,8 @@ static int refuse(struct opening *opening, const struct config_listener *config,
                   const char *call)
 {
     struct text *error = &opening->error;
-    text_addf(error, "listener \"%s\": %s", config->name, config->bind.text);
+    text_addf(error, "listener \"%s\": %s%s", config->name, config->bind.text,
+              is_udp(config) ? "/udp" : "");
     switch (code) {
     case EADDRINUSE:
         say_in_use(opening, config);
@@ -108,7 +123,8 @@ static int switch_option(int fd, int level, int option, bool on)
 static int set_bind_options(int fd, const struct config_listener *config)
 {
     bool is_v6 = config->bind.address.any.sa_family == AF_INET6;
-    if (switch_option(fd, SOL_SOCKET, SO_REUSEADDR, true) != 0)
+    /* An address that old connections linger on can be bound again. */
+    if (!is_udp(config) && switch_option(fd, SOL_SOCKET, SO_REUSEADDR, true) != 0)
         return -1;
     /* Explicit both ways: net.ipv6.bindv6only must not decide what a configuration means. */
     if (is_v6 && switch_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, config->v6only) != 0)
@@ -127,7 +143,8 @@ static int bind_socket(struct opening *opening, struct listener *listener, uint3
     const struct address *address = &config->bind.address;
     /* clang-tidy takes it that listener_count may have grown since listener_init saw each. */
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int type = is_udp(config) ? SOCK_DGRAM : SOCK_STREAM;
+    int fd = socket(address->any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return refuse(opening, config, errno, "socket");
     listener->fd[worker] = fd;
@@ -135,6 +152,9 @@ static int bind_socket(struct opening *opening, struct listener *listener, uint3
         return refuse(opening, config, errno, "setsockopt");
     if (shared && switch_option(fd, SOL_SOCKET, SO_REUSEPORT, true) != 0)
         return refuse(opening, config, errno, "setsockopt SO_REUSEPORT");
+    int error = is_udp(config) ? udp_listener_options(fd, &listener->udp) : 0;
+    if (error != 0)
+        return refuse(opening, config, -error, "socket options");
     if (bind(fd, &address->any, address->length) != 0)
         return refuse(opening, config, errno, "bind");
     return 0;
@@ -143,6 +163,8 @@ static int bind_socket(struct opening *opening, struct listener *listener, uint3
 static int start_listening(struct opening *opening, struct listener *listener, uint32_t worker)
 {
     int fd = listener->fd[worker];
+    if (is_udp(listener->config))
+        return 0;
     int error = tcp_listener_options(fd, &listener->policy);
     if (error != 0)
         return refuse(opening, listener->config, -error, "socket options");
@@ -159,8 +181,8 @@ static int seconds(int64_t ms)
     return (int)((ms + 999) / 1000);
 }
 
-static struct tcp_policy policy_of(const struct config *config,
-                                   const struct config_listener *listener)
+static struct tcp_policy tcp_policy_of(const struct config *config,
+                                       const struct config_listener *listener)
 {
     struct tcp_policy policy = {
         .pool = (uint32_t)listener->pool_index,
@@ -175,6 +197,7 @@ static struct tcp_policy policy_of(const struct config *config,
         .keepalive_interval_s = seconds(listener->keepalive_interval),
         .keepalive_count = (int)listener->keepalive_count,
         .user_timeout_ms = (int)listener->user_timeout,
+        .log_sample = (uint32_t)listener->log_sample,
         .log_access = config->weir.log_access,
     };
     snprintf(policy.listener, sizeof(policy.listener), "%s", listener->name);
@@ -182,13 +205,46 @@ static struct tcp_policy policy_of(const struct config *config,
     return policy;
 }
 
+static struct udp_policy udp_policy_of(const struct config *config,
+                                       const struct config_listener *listener)
+{
+    struct udp_policy policy = {
+        .pool = (uint32_t)listener->pool_index,
+        .idle_timeout_ms = (uint64_t)listener->udp_idle_timeout,
+        .quarantine_ms = (uint64_t)listener->udp_quarantine,
+        .responses = (uint32_t)listener->responses,
+        .requests = (uint32_t)listener->requests,
+        .max_replies = (uint32_t)listener->max_replies,
+        .max_reply_bytes = (uint64_t)listener->max_reply_bytes,
+        .log_sample = (uint32_t)listener->log_sample,
+        .rcvbuf = (int)listener->udp_rcvbuf,
+        .sndbuf = (int)listener->udp_sndbuf,
+        .per_packet = listener->per_packet,
+        .fragment = listener->udp_fragment,
+        .wildcard = address_is_wildcard(&listener->bind.address),
+        .log_access = config->weir.log_access,
+    };
+    snprintf(policy.listener, sizeof(policy.listener), "%s", listener->name);
+    snprintf(policy.pool_name, sizeof(policy.pool_name), "%s", listener->pool);
+    return policy;
+}
+
+/* A key's "at once"; 0 says that the listener has none of its own. */
+static uint32_t limit_of(int64_t most)
+{
+    return most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+}
+
 static int listener_init(struct listener *listener, const struct config *config,
                          const struct config_listener *from)
 {
     listener->config = from;
-    listener->policy = policy_of(config, from);
-    bool has_limit = from->max_connections > 0 && from->max_connections < UINT32_MAX;
-    listener->limit = has_limit ? (uint32_t)from->max_connections : UINT32_MAX;
+    if (is_udp(from))
+        listener->udp = udp_policy_of(config, from);
+    else
+        listener->policy = tcp_policy_of(config, from);
+    listener->limit = limit_of(from->max_connections);
+    listener->flow_limit = limit_of(from->max_flows);
     listener->fd = calloc((size_t)config->weir.workers, sizeof(*listener->fd));
     if (listener->fd == NULL)
         return -ENOMEM;

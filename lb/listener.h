@@ -1,6 +1,6 @@
 /*
- * Purpose: the listening sockets: one per worker and listener, bound so that nobody else can share
- *          them unseen.
+ * Purpose: the sockets that clients reach: one per worker and listener, bound so that nobody else
+ *          can share them unseen.
  * Thread:  open and close: control. The rest: each worker for its own socket.
  * Owns:    the descriptors.
  * Fails:   one sentence that names the address and, where it can be found, the process that holds
@@ -10,6 +10,7 @@
  * anybody else is refused (with SO_REUSEPORT alone a second instance takes half the traffic in
  * silence); the option is put on only then, and only when sockets of other workers are to join. All
  * addresses are bound before one of them listens: what is taken is known before a client gets in.
+ * A UDP socket does not listen; datagrams wait in it from bind on.
  */
 #pragma once
 
@@ -36,7 +37,8 @@ must_check int listeners_open(const struct config *config, struct listener **out
 void listeners_close(struct listener **listeners, size_t count);
 
 /*
- * Who listens on that address, from /proc: "nginx (pid 4711)", "a process of user id 33" when it is
- * not ours to look at, or "" when nobody does.
+ * Who holds that address for the protocol, from /proc: "nginx (pid 4711)", "a process of user id
+ * 33" when it is not ours to look at, or "" when nobody does.
  */
-void listener_holder(const struct address *address, char *out, size_t size);
+void listener_holder(const struct address *address, enum config_protocol protocol, char *out,
+                     size_t size);

@@ -1,13 +1,13 @@
 /*
- * Purpose: which process listens on an address, for the message that refuses to start.
+ * Purpose: which process holds an address, for the message that refuses to start.
  * Thread:  control.
  * Owns:    nothing.
  * Fails:   says less: an unprivileged user may not look into the processes of others, and learns
  *          only whose user it is.
  *
- * /proc/net/tcp and tcp6 name the socket by its inode; /proc/PID/fd has a link to that inode in
- * each process that holds it. Processes come in the order of their ids, so of a server that forked
- * the parent is named. proc(5).
+ * /proc/net/tcp, tcp6, udp and udp6 name the socket by its inode; /proc/PID/fd has a link to that
+ * inode in each process that holds it. Processes come in the order of their ids, so of a server
+ * that forked the parent is named. proc(5).
  */
 #include "lb/listener.h"
 
@@ -24,7 +24,8 @@
 
 #define STATE_LISTEN 0x0a /* include/net/tcp_states.h */
 
-/* A listening socket; nearness 2: of the very address, 1: one covers the other, 0: none yet. */
+/* A socket that is in the way; nearness 2: of the very address, 1: one covers the other, 0: none
+ * yet. */
 struct holder {
     unsigned nearness;
     unsigned user;
@@ -70,7 +71,9 @@ static bool read_address(const char *host, unsigned port, const struct address *
     return true;
 }
 
-static void consider(const char *line, const struct address *wanted, struct holder *best)
+/* Of TCP's only those that listen are in the way, of UDP's all. */
+static void consider(const char *line, const struct address *wanted, enum config_protocol protocol,
+                     struct holder *best)
 {
     char host[33];
     unsigned port, state, user;
@@ -78,14 +81,16 @@ static void consider(const char *line, const struct address *wanted, struct hold
     struct address listens;
     int fields = sscanf(line, " %*d: %32[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %u %*s %" SCNu64, host,
                         &port, &state, &user, &inode);
-    if (fields != 5 || state != STATE_LISTEN || !read_address(host, port, wanted, &listens))
+    if (fields != 5 || (protocol == CONFIG_PROTOCOL_TCP && state != STATE_LISTEN) ||
+        !read_address(host, port, wanted, &listens))
         return;
     unsigned near = nearness(wanted, &listens);
     if (near > best->nearness)
         *best = (struct holder){.nearness = near, .user = user, .inode = inode};
 }
 
-static void search_table(const char *path, const struct address *wanted, struct holder *best)
+static void search_table(const char *path, const struct address *wanted,
+                         enum config_protocol protocol, struct holder *best)
 {
     FILE *file = fopen(path, "re");
     if (file == NULL)
@@ -93,7 +98,7 @@ static void search_table(const char *path, const struct address *wanted, struct 
     char *line = NULL;
     size_t size = 0;
     while (getline(&line, &size, file) > 0)
-        consider(line, wanted, best);
+        consider(line, wanted, protocol, best);
     free(line);
     fclose(file);
 }
@@ -173,13 +178,15 @@ static void name_process(uint64_t inode, struct text *out)
     closedir(proc);
 }
 
-void listener_holder(const struct address *address, char *out, size_t size)
+void listener_holder(const struct address *address, enum config_protocol protocol, char *out,
+                     size_t size)
 {
+    bool is_udp = protocol == CONFIG_PROTOCOL_UDP;
     struct text text;
     text_init(&text, out, size);
     struct holder holder = {0};
-    search_table("/proc/net/tcp", address, &holder);
-    search_table("/proc/net/tcp6", address, &holder);
+    search_table(is_udp ? "/proc/net/udp" : "/proc/net/tcp", address, protocol, &holder);
+    search_table(is_udp ? "/proc/net/udp6" : "/proc/net/tcp6", address, protocol, &holder);
     if (holder.nearness == 0)
         return;
     name_process(holder.inode, &text);

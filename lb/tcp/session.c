@@ -197,6 +197,14 @@ void session_detach(struct session *session)
     tcp->env.ended(tcp->env.owner, session->policy);
 }
 
+/* The low 8 bits of an id are the worker's; above them it counts. */
+static bool has_access_line(const struct session *session)
+{
+    const struct tcp_policy *policy = session->policy;
+
+    return policy->log_access && (session->id >> 8) % policy->log_sample == 0;
+}
+
 void session_end(struct session *session, enum session_end_reason reason)
 {
     bool reset = !ends_clean(reason);
@@ -209,7 +217,7 @@ void session_end(struct session *session, enum session_end_reason reason)
     session_close_side(session, CLIENT, reset);
     session_close_side(session, SERVER, reset);
     count_end(session, reason);
-    if (session->policy->log_access)
+    if (has_access_line(session))
         access_line(session);
     session_detach(session);
 }

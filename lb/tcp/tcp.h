@@ -86,6 +86,7 @@ struct tcp_policy {
     int notsent_lowat;
     int keepalive_idle_s, keepalive_interval_s, keepalive_count; /* idle 0: none */
     int user_timeout_ms;
+    uint32_t log_sample; /* one session in so many gets an access line; at least 1 */
     bool log_access;
 };
 

@@ -114,7 +114,7 @@ void udp_set_now(struct udp *udp, uint64_t now_ms);
  */
 void udp_reap(struct udp *udp);
 
-/* Socket options of a listener, once, after bind. */
+/* Socket options of a listener, once, before bind: what comes in between would lack its address. */
 must_check int udp_listener_options(int fd, const struct udp_policy *policy);
 
 /*

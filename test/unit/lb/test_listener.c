@@ -1,8 +1,6 @@
 /*
  * Listening sockets: shared among our workers, with nobody else, and a refusal that names names.
  */
-#include "lb/listener.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,155 +8,11 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <errno.h>
+#include "test/unit/lb/listening.h"
+
 #include <pwd.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-/* ---- helpers ---- */
-
-#define LISTENERS_MAX 3
-
-static struct config_listener wanted[LISTENERS_MAX];
-static struct config config;
-static struct listener *listeners;
-static char error[512];
-static char bind_text[LISTENERS_MAX][ADDRESS_TEXT_MAX];
-static size_t descriptors_before;
-
-static size_t count_descriptors(void)
-{
-    size_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(wanted, 0, sizeof(wanted));
-    config = (struct config){.weir = {.workers = 1}, .listeners = wanted};
-    error[0] = '\0';
-    listeners = NULL;
-    descriptors_before = count_descriptors();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    listeners_close(&listeners, config.listener_count);
-    assert_null(listeners);
-    assert_int_equal(count_descriptors(), descriptors_before);
-    return 0;
-}
-
-static struct address address_of(const char *text)
-{
-    struct address address;
-    const char *why = "";
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address;
-}
-
-static struct config_listener *want(char *name, const char *text)
-{
-    size_t i = config.listener_count++;
-    assert_true(i < LISTENERS_MAX);
-    snprintf(bind_text[i], sizeof(bind_text[i]), "%s", text);
-    wanted[i] = (struct config_listener){
-        .name = name,
-        .bind = {.text = bind_text[i], .address = address_of(text)},
-        .backlog = 128,
-        .idle_timeout = 600000,
-        .half_close_timeout = 30000,
-        .reset_flush_timeout = 5000,
-        .notsent_lowat = 131072,
-        .keepalive_idle = 1500,
-        .keepalive_interval = 10000,
-        .keepalive_count = 3,
-    };
-    return &wanted[i];
-}
-
-static int open_all(void)
-{
-    return listeners_open(&config, &listeners, error, sizeof(error));
-}
-
-static void assert_opens(void)
-{
-    int code = open_all();
-    if (code != 0)
-        fail_msg("%s (%d)", error, code);
-}
-
-static void assert_refused(int code, const char *sentence)
-{
-    assert_int_equal(open_all(), code);
-    assert_string_equal(error, sentence);
-    assert_null(listeners);
-    assert_int_equal(count_descriptors(), descriptors_before);
-}
-
-enum { PLAIN = 0, REUSEPORT = 1, LISTENS = 2, V6ONLY = 4 };
-
-/* Somebody else's socket. */
-static int foreign_socket(const struct address *address, unsigned how)
-{
-    int one = 1;
-    int fd = socket(address->any.sa_family, SOCK_STREAM, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
-    if ((how & V6ONLY) != 0)
-        assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)), 0);
-    if ((how & REUSEPORT) != 0)
-        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
-    if (bind(fd, &address->any, address->length) != 0) {
-        int code = errno;
-        close(fd);
-        return -code;
-    }
-    if ((how & LISTENS) != 0)
-        assert_int_equal(listen(fd, 16), 0);
-    return fd;
-}
-
-static struct address local_address(int fd)
-{
-    struct address address = {.length = sizeof(union inet_address)};
-    assert_int_equal(getsockname(fd, &address.any, &address.length), 0);
-    return address;
-}
-
-/* A port that somebody else holds; *out_text is its address. */
-static int foreign_on(const char *host, unsigned how, char out_text[ADDRESS_TEXT_MAX])
-{
-    char text[ADDRESS_TEXT_MAX];
-    snprintf(text, sizeof(text), "%s:0", host);
-    struct address address = address_of(text);
-    int fd = foreign_socket(&address, how);
-    assert_true(fd >= 0);
-    address = local_address(fd);
-    address_format(&address, out_text);
-    return fd;
-}
-
-/* The address of a port that is free. */
-static void free_address(const char *host, char out_text[ADDRESS_TEXT_MAX])
-{
-    close(foreign_on(host, PLAIN, out_text));
-}
 
 static int connect_to(const char *text)
 {
@@ -170,14 +24,6 @@ static int connect_to(const char *text)
         return -1;
     }
     return fd;
-}
-
-static int option_of(int fd, int level, int option)
-{
-    int value = -1;
-    socklen_t length = sizeof(value);
-    assert_int_equal(getsockopt(fd, level, option, &value, &length), 0);
-    return value;
 }
 
 /* ---- what is opened ---- */
@@ -472,38 +318,26 @@ static void names_the_user_at_least(void **state)
 
 /* ---- the holder ---- */
 
-static void assert_holder(const char *text, bool found)
-{
-    struct address address = address_of(text);
-    char holder[128];
-    listener_holder(&address, holder, sizeof(holder));
-    char expected[128] = "";
-    if (found)
-        snprintf(expected, sizeof(expected), "%.15s (pid %d)", program_invocation_short_name,
-                 getpid());
-    assert_string_equal(holder, expected);
-}
-
 static void finds_the_holder_of_either_family(void **state)
 {
     (void)state;
     char text[ADDRESS_TEXT_MAX], same_port[ADDRESS_TEXT_MAX];
     int fd = foreign_on("127.0.0.1", LISTENS, text);
     const char *port = strrchr(text, ':') + 1;
-    assert_holder(text, true);
+    assert_holder(text, CONFIG_PROTOCOL_TCP, true);
     snprintf(same_port, sizeof(same_port), "127.0.0.2:%s", port);
-    assert_holder(same_port, false);
+    assert_holder(same_port, CONFIG_PROTOCOL_TCP, false);
     snprintf(same_port, sizeof(same_port), "0.0.0.0:%s", port);
-    assert_holder(same_port, true);
+    assert_holder(same_port, CONFIG_PROTOCOL_TCP, true);
     snprintf(same_port, sizeof(same_port), "[::]:%s", port);
-    assert_holder(same_port, true);
+    assert_holder(same_port, CONFIG_PROTOCOL_TCP, true);
     snprintf(same_port, sizeof(same_port), "[::1]:%s", port);
-    assert_holder(same_port, false);
+    assert_holder(same_port, CONFIG_PROTOCOL_TCP, false);
     close(fd);
-    assert_holder(text, false);
+    assert_holder(text, CONFIG_PROTOCOL_TCP, false);
 
     fd = foreign_on("[::1]", LISTENS, text);
-    assert_holder(text, true);
+    assert_holder(text, CONFIG_PROTOCOL_TCP, true);
     close(fd);
 }
 
@@ -515,7 +349,7 @@ static void a_socket_that_only_connects_holds_nothing(void **state)
     int client = connect_to(text);
     assert_true(client >= 0);
     struct address local = local_address(client);
-    assert_holder(address_format(&local, local_text), false);
+    assert_holder(address_format(&local, local_text), CONFIG_PROTOCOL_TCP, false);
     close(client);
     close(listening);
 }

@@ -13,6 +13,8 @@
 
 #include "test/unit/lb/tcp/world.h"
 
+#define LINE_MAX_BYTES 2048
+
 /* ---- the plain way ---- */
 
 static void relays_and_ends_when_both_are_done(void **state)
@@ -83,35 +85,62 @@ static void a_client_may_be_early(void **state)
     world_close(&w);
 }
 
+/* The end of a session, with what it wrote to stderr; "" when nothing. */
+static void finish_and_listen(struct world *w, struct chain *chain, char line[LINE_MAX_BYTES])
+{
+    int saved = dup(STDERR_FILENO);
+    int pipe[2];
+    ssize_t got;
+
+    pair_unix(pipe);
+    assert_int_equal(dup2(pipe[1], STDERR_FILENO), STDERR_FILENO);
+    chain_finish(w, chain);
+    dup2(saved, STDERR_FILENO);
+    got = recv(pipe[0], line, LINE_MAX_BYTES - 1, MSG_DONTWAIT);
+    line[MAX(got, 0)] = '\0';
+    close(saved);
+    close(pipe[0]);
+    close(pipe[1]);
+}
+
 static void the_access_line_tells_all(void **state)
 {
     struct world w;
     struct chain chain;
-    char line[2048];
-    int saved, pipe[2];
-    ssize_t got;
+    char line[LINE_MAX_BYTES];
 
     (void)state;
     world_init(&w);
     w.policy.log_access = true;
     world_open_with(&w, WORLD_START_MS, 100);
-    pair_unix(pipe);
-    saved = dup(STDERR_FILENO);
     chain = world_chain(&w, 0);
     chain_greet(&w, &chain);
-    assert_int_equal(dup2(pipe[1], STDERR_FILENO), STDERR_FILENO);
-    chain_finish(&w, &chain);
-    dup2(saved, STDERR_FILENO);
-    got = recv(pipe[0], line, sizeof(line) - 1, MSG_DONTWAIT);
-    assert_true(got > 0);
-    line[got] = '\0';
+    finish_and_listen(&w, &chain, line);
     assert_non_null(strstr(line, "listener=front pool=web server=a"));
     assert_non_null(strstr(line, "tries=1"));
     assert_non_null(strstr(line, "bytes_in=1 bytes_out=1 engine=copy end=done by=both"));
     assert_non_null(strstr(line, "bytes_lost=0"));
-    close(saved);
-    close(pipe[0]);
-    close(pipe[1]);
+    world_close(&w);
+}
+
+static void one_session_in_so_many_has_an_access_line(void **state)
+{
+    struct world w;
+    unsigned lines = 0;
+
+    (void)state;
+    world_init(&w);
+    w.policy.log_access = true;
+    w.policy.log_sample = 3;
+    world_open_with(&w, WORLD_START_MS, 100);
+    for (unsigned i = 1; i <= 9; i++) {
+        struct chain chain = world_chain(&w, 0);
+        char line[LINE_MAX_BYTES];
+        chain_greet(&w, &chain);
+        finish_and_listen(&w, &chain, line);
+        lines += line[0] != '\0';
+        assert_int_equal(lines, i / 3);
+    }
     world_close(&w);
 }
 
@@ -248,6 +277,7 @@ int main(void)
         cmocka_unit_test(a_server_may_speak_first),
         cmocka_unit_test(a_client_may_be_early),
         cmocka_unit_test(the_access_line_tells_all),
+        cmocka_unit_test(one_session_in_so_many_has_an_access_line),
         cmocka_unit_test(states_have_names),
         cmocka_unit_test(the_limit_counts_live_sessions),
         cmocka_unit_test(this_machine_may_lack_descriptors),

@@ -173,6 +173,7 @@ static inline void world_init(struct world *w)
 {
     *w = (struct world){
         .policy = {.listener = "front",
+                   .log_sample = 1,
                    .pool_name = "web",
                    .splice = CONFIG_SPLICE_AUTO,
                    .idle_timeout_ms = 60000,

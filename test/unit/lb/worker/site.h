@@ -94,6 +94,7 @@ static inline void site_open(struct site *site, int64_t workers)
         .idle_timeout = 60000,
         .half_close_timeout = 5000,
         .reset_flush_timeout = 2000,
+        .log_sample = 1,
     };
     site_take_address(&site->entry.bind, &site->entry_address);
     site->config = (struct config){
