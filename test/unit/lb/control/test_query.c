@@ -1,6 +1,6 @@
 /*
- * Questions about sessions, to all workers, in slices: at the reader's pace, and ended by him at
- * any time.
+ * Questions about sessions and flows, to all workers, in slices: at the reader's pace, and ended by
+ * him at any time.
  */
 #include "lb/control/control.h"
 
@@ -23,6 +23,7 @@ struct reader {
     struct site site;
     struct control *control;
     struct control_query *query;
+    enum traffic_kind kind;
     bool waits;   /* for a word before the next slice */
     bool refuses; /* cancels from within the first rows */
     uint64_t id[IDS_MAX];
@@ -37,7 +38,8 @@ static void on_rows(void *arg, const union traffic_rows *rows, uint32_t count)
     reader->slices++;
     for (uint32_t i = 0; i < count; i++) {
         assert_true(reader->count < IDS_MAX);
-        reader->id[reader->count++] = rows->session[i].id;
+        reader->id[reader->count++] =
+            reader->kind == TRAFFIC_FLOWS ? rows->flow[i].id : rows->session[i].id;
     }
     if (reader->refuses)
         control_query_cancel(&reader->query);
@@ -59,8 +61,8 @@ static void begin(struct reader *reader, const struct traffic_filter *filter, bo
     const struct control_query_callbacks callbacks = {on_rows, on_done, reader};
 
     reader->count = reader->slices = reader->done = reader->total = 0;
-    assert_int_equal(control_query_start(reader->control, TRAFFIC_SESSIONS, filter, kill,
-                                         &callbacks, &reader->query),
+    assert_int_equal(control_query_start(reader->control, reader->kind, filter, kill, &callbacks,
+                                         &reader->query),
                      0);
 }
 
@@ -70,14 +72,12 @@ static void ask(struct reader *reader, const struct traffic_filter *filter, bool
     SITE_UNTIL(control_loop(reader->control), reader->done == 1);
 }
 
-static void reader_open(struct reader *reader, unsigned sessions)
+static void reader_start(struct reader *reader)
 {
-    const struct limits limits = {.sessions = 1000, .pipes = 32, .descriptors = 4096};
+    const struct limits limits = {
+        .sessions = 1000, .pipes = 32, .flows = 1000, .resting = 100, .descriptors = 4096};
     char error[256] = "";
-    int client, server;
 
-    memset(reader, 0, sizeof(*reader));
-    site_open(&reader->site, WORKERS);
     site_listen(&reader->site);
     assert_int_equal(control_new(&reader->control, &reader->site.config, reader->site.listeners,
                                  &limits, error, sizeof(error)),
@@ -85,8 +85,57 @@ static void reader_open(struct reader *reader, unsigned sessions)
     reader->site.listeners = NULL; /* control's now */
     if (control_start(reader->control, error, sizeof(error)) != 0)
         fail_msg("%s", error);
+}
+
+static void reader_open(struct reader *reader, unsigned sessions)
+{
+    int client, server;
+
+    memset(reader, 0, sizeof(*reader));
+    site_open(&reader->site, WORKERS);
+    reader_start(reader);
     for (unsigned i = 0; i < sessions; i++)
         site_session(&reader->site, &client, &server);
+}
+
+static int datagram_socket(struct site *site)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    site_keep(site, fd);
+    return fd;
+}
+
+/* A client whose datagram has reached the server. */
+static void flow_open(struct site *site, int server)
+{
+    const struct sockaddr *to = (const struct sockaddr *)&site->entry_address;
+    int client = datagram_socket(site);
+    char byte = 'x';
+
+    assert_int_equal(connect(client, to, sizeof(site->entry_address)), 0);
+    assert_int_equal(send(client, &byte, 1, 0), 1);
+    pair_wait(server, POLLIN);
+    assert_int_equal(recv(server, &byte, 1, 0), 1);
+}
+
+static void reader_open_udp(struct reader *reader, unsigned flows)
+{
+    struct site *site = &reader->site;
+    int server;
+
+    memset(reader, 0, sizeof(*reader));
+    reader->kind = TRAFFIC_FLOWS;
+    site_open(site, WORKERS);
+    site->entry.protocol = CONFIG_PROTOCOL_UDP;
+    site->entry.udp_idle_timeout = 60000;
+    server = datagram_socket(site);
+    assert_int_equal(
+        bind(server, &site->server.address.address.any, site->server.address.address.length), 0);
+    reader_start(reader);
+    for (unsigned i = 0; i < flows; i++)
+        flow_open(site, server);
 }
 
 static void reader_close(struct reader *reader)
@@ -217,6 +266,37 @@ static void test_cancelled_from_within_rows(void **state)
     assert_int_equal(reader.done, 0);
 }
 
+static void test_flows_are_met_and_killed_like_sessions(void **state)
+{
+    struct traffic_filter filter = {0};
+    struct control_status status;
+    struct reader reader;
+
+    (void)state;
+    reader_open_udp(&reader, SESSIONS);
+    ask(&reader, &all, false);
+    assert_int_equal(reader.count, SESSIONS);
+    assert_true(reader.slices > SESSIONS / WORKER_QUERY_ROWS);
+    qsort(reader.id, reader.count, sizeof(reader.id[0]), by_number);
+    for (uint32_t i = 1; i < reader.count; i++)
+        assert_true(reader.id[i - 1] < reader.id[i]);
+    control_status(reader.control, &status);
+    assert_int_equal(status.flows, SESSIONS);
+    assert_int_equal(status.sessions, 0);
+
+    filter.id = reader.id[5];
+    ask(&reader, &filter, true);
+    assert_int_equal(reader.total, 1);
+    ask(&reader, &filter, true);
+    assert_int_equal(reader.total, 0);
+    reader.kind = TRAFFIC_SESSIONS;
+    ask(&reader, &all, false);
+    assert_int_equal(reader.total, 0);
+    control_status(reader.control, &status);
+    assert_int_equal(status.flows, SESSIONS - 1);
+    reader_close(&reader);
+}
+
 /* ---- control stops meanwhile ---- */
 
 static void cancel_it(void *arg)
@@ -283,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_while_a_worker_has_it),
         cmocka_unit_test(test_cancelled_between_slices),
         cmocka_unit_test(test_cancelled_from_within_rows),
+        cmocka_unit_test(test_flows_are_met_and_killed_like_sessions),
         cmocka_unit_test(test_control_stops_and_the_reader_cancels),
         cmocka_unit_test(test_control_stops_and_the_question_ends),
         cmocka_unit_test(test_nobody_to_ask),
