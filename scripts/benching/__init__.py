@@ -1,0 +1,1 @@
+"""What scripts/bench is made of: the machine, the balancers, the loads, the tables."""
