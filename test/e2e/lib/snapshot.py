@@ -21,23 +21,38 @@ def ss(pid, *filters):
     return [line.split() for line in done.stdout.splitlines()]
 
 
+# TCP_ESTABLISHED, which an UDP socket is once it has a peer.
+_CONNECTED = "01"
+
+
+def _net_rows(pid, table):
+    with open(f"/proc/{pid}/net/{table}", encoding="utf-8", errors="replace") as rows:
+        next(rows)
+        return [row.split() for row in rows]
+
+
 def socket_states(pid):
-    """Inode to "tcp ESTAB", "udp", "unix" …"""
+    """Inode to "tcp ESTAB", "udp", "udp connected", "unix" …"""
     states = {}
     for row in ss(pid, "exclude", "time-wait"):
         inode = re.search(r" ino:(\d+)", " ".join(row))
         if inode:
             states[int(inode[1])] = f"tcp {row[0]}"
-    for table, column in (("udp", 9), ("udp6", 9), ("unix", 6)):
-        with open(f"/proc/{pid}/net/{table}", encoding="utf-8", errors="replace") as rows:
-            next(rows)
-            for row in rows:
-                states[int(row.split()[column])] = table.rstrip("6")
+    for row in _net_rows(pid, "udp") + _net_rows(pid, "udp6"):
+        states[int(row[9])] = "udp connected" if row[3] == _CONNECTED else "udp"
+    for row in _net_rows(pid, "unix"):
+        states[int(row[6])] = "unix"
     return states
 
 
 def listens(pid, port):
     return bool(ss(pid, "state", "listening", f"sport = :{port}"))
+
+
+def is_bound(pid, port):
+    """Is there a UDP socket of this port in the process's namespace?"""
+    rows = _net_rows(pid, "udp") + _net_rows(pid, "udp6")
+    return any(int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
 
 def _pipe_bytes(path):
