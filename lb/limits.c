@@ -20,13 +20,38 @@
 
 #define PER_SESSION 2
 #define PER_PIPE 2
-#define PIPE_SHARE 16 /* one descriptor in so many is a pipe's: streams are few among sessions */
-#define PIPE_PAGES 16 /* of a whole one: pipe(7) */
+#define PIPE_SHARE 16   /* one descriptor in so many is a pipe's: streams are few among sessions */
+#define PIPE_PAGES 16   /* of a whole one: pipe(7) */
+#define RESTING_SHARE 4 /* at most one in so many is a socket at rest */
 
 #define SESSIONS_LEAST 16
+#define FLOWS_LEAST 16
 
 /* Far above any limit that a kernel grants (fs.nr_open); sums stay far from 64 bits. */
 #define DESCRIPTORS_MAX INT32_MAX
+
+/* From a multiple of it on, more descriptors never carry less: pipes take theirs by the pair. */
+#define STEP (PIPE_SHARE * PER_PIPE)
+
+/* What the configuration asks of them. */
+struct demand {
+    uint64_t reserved;
+    uint64_t pipe_pages;
+    bool tcp, udp;     /* there is such a listener */
+    uint64_t sessions; /* weir.max_connections; 0: as many as there can be */
+    uint64_t flows;    /* the sum of max_flows */
+    bool flows_bound;  /* every UDP listener has one */
+};
+
+/* How they are shared out. */
+struct shares {
+    uint64_t pipes;
+    uint64_t sessions;
+    uint64_t flows;
+    uint64_t resting;
+};
+
+/* ---- what is asked for ---- */
 
 static uint64_t reserved_by(const struct config *config)
 {
@@ -38,62 +63,196 @@ static uint64_t reserved_by(const struct config *config)
            MIN(servers, (uint64_t)PROBES_MAX);
 }
 
-static uint64_t pipes_of(uint64_t descriptors, uint64_t pipe_pages)
+static void add_listener(struct demand *demand, const struct config_listener *listener)
+{
+    if (listener->protocol != CONFIG_PROTOCOL_UDP) {
+        demand->tcp = true;
+        return;
+    }
+    demand->udp = true;
+    demand->flows += (uint64_t)listener->max_flows;
+    demand->flows_bound &= listener->max_flows > 0;
+}
+
+static struct demand demand_of(const struct config *config, uint64_t pipe_pages)
+{
+    struct demand demand = {
+        .reserved = reserved_by(config),
+        .pipe_pages = pipe_pages,
+        .sessions = (uint64_t)config->weir.max_connections,
+        .flows_bound = true,
+    };
+    for (size_t i = 0; i < config->listener_count; i++)
+        add_listener(&demand, &config->listeners[i]);
+    return demand;
+}
+
+/* ---- sharing out ---- */
+
+static uint64_t pipes_of(const struct demand *demand, uint64_t descriptors)
 {
     uint64_t pipes = descriptors / PIPE_SHARE / PER_PIPE;
-    return pipe_pages == 0 ? pipes : MIN(pipes, pipe_pages / PIPE_PAGES);
+    if (!demand->tcp)
+        return 0;
+    return demand->pipe_pages == 0 ? pipes : MIN(pipes, demand->pipe_pages / PIPE_PAGES);
 }
 
-/* How many descriptors would carry so many sessions beside all the rest, pipes at their most. */
-static uint64_t needed_for(uint64_t sessions, uint64_t reserved)
+/* A half for each protocol, and more where the other one asks for less. */
+static uint64_t tcp_share(const struct demand *demand, uint64_t descriptors, uint64_t left)
 {
-    uint64_t without_pipes = reserved + sessions * PER_SESSION;
-    return (without_pipes * PIPE_SHARE + PIPE_SHARE - 2) / (PIPE_SHARE - 1);
+    uint64_t half = left / 2;
+    uint64_t sessions = MAX(demand->sessions, (uint64_t)SESSIONS_LEAST);
+    uint64_t flows = MAX(demand->flows, (uint64_t)FLOWS_LEAST);
+    uint64_t udp = flows + MIN(flows, descriptors / RESTING_SHARE);
+    if (!demand->tcp || !demand->udp)
+        return demand->tcp ? left : 0;
+    if (demand->flows_bound && udp < half)
+        return left - udp;
+    return demand->sessions > 0 ? MIN(sessions * PER_SESSION, left - half) : left - half;
 }
 
-static void say_lowered(const struct limits *limits, uint64_t asked, char *error, size_t error_size)
+static struct shares share_out(const struct demand *demand, uint64_t descriptors)
 {
-    struct text text;
-    text_init(&text, error, error_size);
-    text_addf(&text,
+    struct shares shares = {.pipes = pipes_of(demand, descriptors)};
+    uint64_t taken = demand->reserved + shares.pipes * PER_PIPE;
+    uint64_t left = descriptors > taken ? descriptors - taken : 0;
+    uint64_t tcp = tcp_share(demand, descriptors, left);
+    uint64_t udp = demand->udp ? left - tcp : 0;
+    shares.sessions = tcp / PER_SESSION;
+    shares.resting = MIN(udp / 2, descriptors / RESTING_SHARE);
+    shares.flows = udp - shares.resting;
+    return shares;
+}
+
+/* The least limit, in steps, that carries so many. */
+static uint64_t needed_for(const struct demand *demand, uint64_t sessions, uint64_t flows)
+{
+    uint64_t low = 0, high = DESCRIPTORS_MAX; /* in steps */
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        struct shares shares = share_out(demand, middle * STEP);
+        if (shares.sessions >= sessions && shares.flows >= flows)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low * STEP;
+}
+
+/* ---- in words ---- */
+
+struct part {
+    uint64_t descriptors;
+    const char *what;
+};
+
+/* "140 for itself, 1250 for pipes and 4652 for sessions"; what is 0 is left out. */
+static void say_parts(struct text *text, const struct part *part, size_t count)
+{
+    while (count > 0 && part[count - 1].descriptors == 0)
+        count--;
+    for (size_t i = 0; i < count; i++) {
+        if (part[i].descriptors == 0)
+            continue;
+        const char *glue = i == 0 ? "" : i + 1 < count ? ", " : " and ";
+        text_addf(text, "%s%" PRIu64 " for %s", glue, part[i].descriptors, part[i].what);
+    }
+}
+
+static void say_sessions(const struct demand *demand, const struct limits *limits,
+                         struct text *text)
+{
+    const struct part parts[] = {
+        {limits->reserved, "itself"},
+        {(uint64_t)limits->pipes * PER_PIPE, "pipes"},
+        {(uint64_t)limits->flows + limits->resting, "flows"},
+    };
+    text_addf(text,
               "max_connections is lowered from %" PRIu64 " to %" PRIu32 ": of %" PRIu64
-              " descriptors weir keeps %" PRIu64 " for itself and %" PRIu32
-              " for pipes, and a session takes 2; RLIMIT_NOFILE = %" PRIu64 " would do",
-              asked, limits->sessions, limits->descriptors, limits->reserved,
-              limits->pipes * PER_PIPE, needed_for(asked, limits->reserved));
+              " descriptors weir keeps ",
+              demand->sessions, limits->sessions, limits->descriptors);
+    say_parts(text, parts, ARRAY_LEN(parts));
+    text_addf(text, ", and a session takes 2; RLIMIT_NOFILE = %" PRIu64 " would do",
+              needed_for(demand, demand->sessions, 0));
 }
 
-static int refuse(uint64_t descriptors, uint64_t reserved, char *error, size_t error_size)
+static void say_flows(const struct demand *demand, const struct limits *limits, struct text *text)
 {
-    struct text text;
-    text_init(&text, error, error_size);
-    text_addf(&text,
+    const struct part parts[] = {
+        {limits->reserved, "itself"},
+        {(uint64_t)limits->pipes * PER_PIPE, "pipes"},
+        {(uint64_t)limits->sessions * PER_SESSION, "sessions"},
+        {limits->resting, "sockets between flows"},
+    };
+    text_addf(text,
+              "the sum of max_flows is lowered from %" PRIu64 " to %" PRIu32 ": of %" PRIu64
+              " descriptors weir keeps ",
+              demand->flows, limits->flows, limits->descriptors);
+    say_parts(text, parts, ARRAY_LEN(parts));
+    text_addf(text, ", and a flow takes 1; RLIMIT_NOFILE = %" PRIu64 " would do",
+              needed_for(demand, 0, demand->flows));
+}
+
+static int refuse(const struct demand *demand, uint64_t descriptors, struct text *text)
+{
+    text_addf(text,
               "%" PRIu64 " descriptors are too few: weir needs %" PRIu64
-              " for itself and 2 for each session; set RLIMIT_NOFILE to %" PRIu64 " at least",
-              descriptors, reserved, needed_for(SESSIONS_LEAST, reserved));
+              " for itself%s%s; set RLIMIT_NOFILE to %" PRIu64 " at least",
+              descriptors, demand->reserved,
+              !demand->tcp  ? ""
+              : demand->udp ? ", 2 for each session"
+                            : " and 2 for each session",
+              demand->udp ? " and 1 for each flow" : "",
+              needed_for(demand, demand->tcp ? SESSIONS_LEAST : 0, demand->udp ? FLOWS_LEAST : 0));
     return -EMFILE;
 }
 
-int limits_compute(const struct config *config, uint64_t descriptors, uint64_t pipe_pages,
-                   struct limits *out, char *error, size_t error_size)
-{
-    struct limits limits = {
-        .descriptors = MIN(descriptors, (uint64_t)DESCRIPTORS_MAX),
-        .reserved = reserved_by(config),
-    };
-    limits.pipes = (uint32_t)pipes_of(limits.descriptors, pipe_pages);
-    uint64_t taken = limits.reserved + (uint64_t)limits.pipes * PER_PIPE;
-    if (limits.descriptors < taken + SESSIONS_LEAST * PER_SESSION)
-        return refuse(descriptors, limits.reserved, error, error_size);
+/* ---- all together ---- */
 
-    uint64_t most = (limits.descriptors - taken) / PER_SESSION;
-    uint64_t asked = (uint64_t)config->weir.max_connections;
-    limits.sessions = (uint32_t)(asked == 0 ? most : MIN(asked, most));
-    limits.lowered = asked > most;
-    struct text text;
-    text_init(&text, error, error_size);
+static bool carries_least(const struct demand *demand, const struct shares *shares)
+{
+    return (!demand->tcp || shares->sessions >= SESSIONS_LEAST) &&
+           (!demand->udp || shares->flows >= FLOWS_LEAST);
+}
+
+static uint32_t at_most(uint64_t asked, uint64_t share)
+{
+    return (uint32_t)(asked == 0 ? share : MIN(asked, share));
+}
+
+static struct limits limits_of(const struct demand *demand, const struct shares *shares,
+                               uint64_t descriptors)
+{
+    return (struct limits){
+        .descriptors = descriptors,
+        .reserved = demand->reserved,
+        .pipes = (uint32_t)shares->pipes,
+        .sessions = at_most(demand->sessions, shares->sessions),
+        .flows = at_most(demand->flows_bound ? demand->flows : 0, shares->flows),
+        .resting = (uint32_t)shares->resting,
+        .lowered = demand->tcp && demand->sessions > shares->sessions,
+        .flows_lowered = demand->flows > shares->flows,
+    };
+}
+
+int limits_compute(const struct config *config, uint64_t descriptors, uint64_t pipe_pages,
+                   struct limits *out, char *text, size_t text_size)
+{
+    struct demand demand = demand_of(config, pipe_pages);
+    uint64_t granted = MIN(descriptors, (uint64_t)DESCRIPTORS_MAX);
+    struct shares shares = share_out(&demand, granted);
+    struct text said;
+    text_init(&said, text, text_size);
+    if (!carries_least(&demand, &shares))
+        return refuse(&demand, descriptors, &said);
+
+    struct limits limits = limits_of(&demand, &shares, granted);
     if (limits.lowered)
-        say_lowered(&limits, asked, error, error_size);
+        say_sessions(&demand, &limits, &said);
+    if (limits.lowered && limits.flows_lowered)
+        text_add(&said, "\n");
+    if (limits.flows_lowered)
+        say_flows(&demand, &limits, &said);
     *out = limits;
     return 0;
 }

@@ -1,12 +1,13 @@
 /*
- * Purpose: how many sessions and pipes the descriptors of this process allow.
+ * Purpose: how many sessions, pipes and flows the descriptors of this process allow.
  * Thread:  control, at start.
  * Owns:    nothing.
- * Fails:   -EMFILE when the limit does not even carry a handful of sessions; `error` says what
- *          would.
+ * Fails:   -EMFILE when the limit does not even carry a handful of each; `text` says what would.
  *
- * Descriptors are shared out once, at start, so that running out is a refused session and never a
- * failed probe or a deaf admin socket: first what weir itself needs, then pipes, then sessions.
+ * Descriptors are shared out once, at start, so that running out is a refused client and never a
+ * failed probe or a deaf admin socket: first what weir itself needs, then pipes, then what carries
+ * clients. Where there are listeners of both protocols, sessions and flows have a half each, and
+ * one has what the other does not ask for.
  */
 #pragma once
 
@@ -19,20 +20,21 @@
 struct limits {
     uint64_t descriptors; /* RLIMIT_NOFILE, soft raised to hard */
     uint64_t reserved;    /* loops, listeners, probes, admin clients, log */
-    uint32_t sessions;    /* two descriptors each; what `max_connections` came to */
+    uint32_t sessions;    /* two descriptors each; what weir.max_connections came to */
     uint32_t pipes;       /* two descriptors each: the lesser of these and the user's pipe quota */
-    uint32_t flows;       /* a descriptor each, of the process */
-    uint32_t resting;     /* sockets of ended flows, a descriptor each */
+    uint32_t flows;       /* a descriptor each; what the listeners' max_flows came to in sum */
+    uint32_t resting;     /* sockets between two flows, a descriptor each: a quarter at most */
     bool lowered;         /* max_connections asked for more */
+    bool flows_lowered;   /* max_flows did */
 };
 
 /*
- * `descriptors` and `pipe_pages` as limits_read tells them. On success `error` is empty or, when
- * the figure was lowered, the sentence of the warning.
+ * `descriptors` and `pipe_pages` as limits_read tells them. On success `text` is empty, or has a
+ * sentence for each figure that was lowered, on a line of its own.
  */
 must_check int limits_compute(const struct config *config, uint64_t descriptors,
-                              uint64_t pipe_pages, struct limits *out, char *error,
-                              size_t error_size);
+                              uint64_t pipe_pages, struct limits *out, char *text,
+                              size_t text_size);
 
 /*
  * Raises the soft limit of descriptors to the hard one. The pages that all pipes of this user may

@@ -134,12 +134,14 @@ static int compute_limits(const struct config *config, struct limits *limits, ch
     return limits_compute(config, descriptors, pipe_pages, limits, error, ERROR_MAX);
 }
 
-static void tell_limits(const struct config *config, const struct limits *limits)
+/* A line for each figure that was lowered. */
+static void tell_limits(char *warnings)
 {
-    if (limits->lowered)
-        log_warn("max_connections is lowered to what the descriptors allow: raise RLIMIT_NOFILE",
-                 LOG_I("wanted", config->weir.max_connections), LOG_U("sessions", limits->sessions),
-                 LOG_U("descriptors", limits->descriptors), LOG_U("reserved", limits->reserved));
+    char *rest = warnings;
+    const char *line;
+
+    while ((line = strsep(&rest, "\n")) != NULL && line[0] != '\0')
+        log_warn(line);
 }
 
 /* Whom to become. Asked before the admin socket is made, which would fail with less to say. */
@@ -176,7 +178,7 @@ static void close_admin(void *arg)
 }
 
 static int run(const struct config *config, struct control *control, struct admin **admin,
-               const struct limits *limits, char *error)
+               char *warnings, char *error)
 {
     int failed = open_admin(control, config, admin, error);
 
@@ -185,7 +187,7 @@ static int run(const struct config *config, struct control *control, struct admi
         return failed;
     if (log_thread_attach("control") < 0)
         log_warn("control logs without a ring: no memory");
-    tell_limits(config, limits);
+    tell_limits(warnings);
     failed = control_start(control, error, ERROR_MAX);
     failed = failed ? failed : admin_start(*admin, error, ERROR_MAX);
     return failed ? failed : control_run(control);
@@ -197,8 +199,10 @@ static int serve(const struct config *config, char *error)
     struct control *control = NULL;
     struct admin *admin = NULL; /* control closes it when it stops, however far the start came */
     struct limits limits;
+    char warnings[ERROR_MAX]; /* told once there is a log */
     int failed = compute_limits(config, &limits, error);
 
+    snprintf(warnings, sizeof(warnings), "%s", error);
     failed = failed ? failed : listeners_open(config, &listeners, error, ERROR_MAX);
     if (failed)
         return failed;
@@ -208,7 +212,7 @@ static int serve(const struct config *config, char *error)
         return failed;
     }
     control_on_stop(control, close_admin, &admin);
-    failed = run(config, control, &admin, &limits, error);
+    failed = run(config, control, &admin, warnings, error);
     control_free(&control);
     log_thread_detach();
     log_stop(LOG_WAIT_MS);
