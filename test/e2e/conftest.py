@@ -5,6 +5,7 @@ responder(…)   test/lib/responder; nginx(…), haproxy(…) likewise; see lib/
 redis(), postgres()   see lib/databases.py
 caller(address, …), wrk(address, …)   load; see lib/load.py
 tcp_server(handler)   a plain TCP server in a thread; see lib/peers.py
+udp_server(handler)   a plain UDP server in a thread; see lib/udp_peers.py
 namespace()    a network namespace; see lib/netns.py
 """
 import contextlib
@@ -16,6 +17,7 @@ from lib.load import Caller, Wrk
 from lib.netns import Namespace
 from lib.peers import TcpServer
 from lib.servers import Haproxy, Nginx, Responder
+from lib.udp_peers import UdpServer
 from lib.weir import Weir, sections
 
 
@@ -82,12 +84,19 @@ def responders(responder):
         responder(chr(ord("a") + index), **options) for index in range(count)]
 
 
-@pytest.fixture
-def tcp_server():
-    with contextlib.ExitStack() as cleanup:
-        def make(handler, **options):
-            return cleanup.enter_context(TcpServer(handler, **options))
-        yield make
+def _thread(kind):
+    """A fixture that makes servers which run in threads, and closes them at the end."""
+    @pytest.fixture
+    def factory():
+        with contextlib.ExitStack() as cleanup:
+            def make(*args, **kwargs):
+                return cleanup.enter_context(kind(*args, **kwargs))
+            yield make
+    return factory
+
+
+tcp_server = _thread(TcpServer)
+udp_server = _thread(UdpServer)
 
 
 @pytest.fixture

@@ -1,9 +1,21 @@
 """Network namespaces, veth pairs between them, and the faults that nftables makes there."""
+import contextlib
+import ctypes
 import itertools
 import os
 import subprocess
+import threading
 
 _serial = itertools.count()
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+
+def _thread_to(path):
+    with open(path, encoding="ascii") as namespace:
+        if _libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), path)
 
 
 def run(*words, stdin=None):
@@ -25,6 +37,17 @@ class Namespace:
     def wrap(self):
         """What goes before a command to run it in here: Weir(…, wrap=ns.wrap)."""
         return ("ip", "netns", "exec", self.name)
+
+    @contextlib.contextmanager
+    def entered(self):
+        """The calling thread is in here; a socket that it makes stays in here."""
+        home = f"/proc/self/task/{threading.get_native_id()}/ns/net"
+        with open(home, encoding="ascii") as before:
+            _thread_to(f"/run/netns/{self.name}")
+            try:
+                yield self
+            finally:
+                _thread_to(f"/proc/self/fd/{before.fileno()}")
 
     def run(self, *words, stdin=None):
         return run(*self.wrap, *words, stdin=stdin)

@@ -106,7 +106,7 @@ class Responder(Server):
 class Nginx(Server):
     """nginx in the foreground. `body` is what / answers; `config` replaces the http block."""
 
-    def __init__(self, body="nginx", *, config=None, **where):
+    def __init__(self, body="nginx", *, config=None, connections=9000, **where):
         super().__init__(**where)
         root = self.directory / "root"
         root.mkdir()
@@ -135,7 +135,7 @@ class Nginx(Server):
             worker_rlimit_nofile 20000;
             pid {self.directory}/pid;
             error_log stderr warn;
-            events {{ worker_connections 9000; }}
+            events {{ worker_connections {connections}; }}
             {(config or http).replace("@LISTEN@", self.address)}
             """)
 
