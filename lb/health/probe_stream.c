@@ -20,6 +20,7 @@
 #include "lb/health/probe_stream.h"
 
 #include "common/text.h"
+#include "lb/health/probe_socket.h"
 
 #include <errno.h>
 #include <string.h>
@@ -89,46 +90,13 @@ void probe_stream_stop(struct probe *probe, enum probe_verdict why, const char *
 
 /* ---- Connecting ---- */
 
-/*
- * Errors of connect(2) that say something of this machine and nothing of the server. EAGAIN is one
- * of them on the Internet (no free port or route entry), but on a Unix socket it is the server's
- * queue that is full.
- */
-static bool is_own_error(int error, const struct address *address)
-{
-    switch (error) {
-    case EADDRNOTAVAIL:
-    case EAFNOSUPPORT:
-    case ENOBUFS:
-    case ENOMEM:
-        return true;
-    case EAGAIN:
-        return address_is_inet(address);
-    default:
-        return false;
-    }
-}
-
-/*
- * A port of this very machine that nobody listens on may be drawn as our own end's port. Both ends
- * then meet in one socket (simultaneous open, RFC 9293 §3.5), which is no server.
- */
-static bool is_connected_to_itself(int fd)
-{
-    struct address own = {.length = sizeof(own.un)};
-    struct address peer = {.length = sizeof(peer.un)};
-    if (getsockname(fd, &own.any, &own.length) < 0 || getpeername(fd, &peer.any, &peer.length) < 0)
-        return false;
-    return address_is_inet(&own) && address_equal(&own, &peer);
-}
-
 static int connect_error(int fd)
 {
     int error = 0;
     socklen_t size = sizeof(error);
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         return errno;
-    return error == 0 && is_connected_to_itself(fd) ? ECONNREFUSED : error;
+    return error == 0 && probe_socket_meets_itself(fd) ? ECONNREFUSED : error;
 }
 
 /* libuv reports a refused connect as UV_EBADF: the socket knows better. */
@@ -152,7 +120,7 @@ static int open_socket(const struct address *address, int *out_error)
     if (fd < 0)
         return -errno;
     *out_error = connect(fd, &address->any, address->length) < 0 ? errno : 0;
-    if (!is_own_error(*out_error, address))
+    if (!probe_socket_is_own_error(*out_error, address))
         return fd;
     close(fd);
     return -*out_error;

@@ -1,0 +1,20 @@
+/*
+ * Purpose: what the sockets of all probes have to tell apart, whatever they carry.
+ * Thread:  control.
+ * Owns:    nothing.
+ * Fails:   never.
+ *
+ * Private to lb/health.
+ */
+#pragma once
+
+#include "common/address.h"
+
+/*
+ * Does the error say something of this machine and nothing of the server? Of connect(2), and of the
+ * send(2) that follows at once.
+ */
+bool probe_socket_is_own_error(int error, const struct address *address);
+
+/* Of a connected socket: are both ends this one socket? Such a peer is no server. */
+bool probe_socket_meets_itself(int fd);
