@@ -193,19 +193,82 @@ static void refuse_type(struct config_loader *loader, const struct config_pool *
 }
 
 /* A key that its probe would never look at was meant for another type. */
+static void refuse_probe_key(struct config_loader *loader, const struct config_pool *pool,
+                             const struct config_key *key)
+{
+    const void *field = config_field(&pool->health, key->offset);
+    config_loader_error(loader, config_loader_line(loader, field, pool),
+                        "%s means nothing to a probe of type \"%s\"; it is for type = \"%s\"",
+                        key->name, pool->health.type, key->probe);
+}
+
+static bool is_given(const struct config_loader *loader, const void *field)
+{
+    for (size_t i = 0; i < loader->place_count; i++)
+        if (loader->places[i].object == field)
+            return true;
+    return false;
+}
+
+/* A value that was refused has left the default in its place, and has been told. */
+static void require_probe_key(struct config_loader *loader, const struct config_pool *pool,
+                              const struct config_key *key)
+{
+    bool is_refused = loader->failed && is_given(loader, config_field(&pool->health, key->offset));
+    if (!is_refused)
+        config_loader_error(loader, config_loader_line(loader, &pool->health.type, pool),
+                            "%s is missing for a probe of type \"%s\": %s", key->name, key->probe,
+                            key->help);
+}
+
 static void check_probe_keys(struct config_loader *loader, const struct config_pool *pool)
 {
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         char scratch[CONFIG_KEY_SCRATCH];
-        if (key->probe == NULL || strcmp(key->probe, pool->health.type) == 0 ||
-            strcmp(config_key_text(key, &pool->health, scratch), key->standard) == 0)
+        if (key->probe == NULL)
             continue;
-        const void *field = config_field(&pool->health, key->offset);
-        config_loader_error(loader, config_loader_line(loader, field, pool),
-                            "%s means nothing to a probe of type \"%s\"; it is for type = \"%s\"",
-                            key->name, pool->health.type, key->probe);
+        const char *value = config_key_text(key, &pool->health, scratch);
+        bool is_default = strcmp(value, key->standard) == 0;
+        bool is_known = strcmp(key->probe, pool->health.type) == 0;
+        if (!is_known && !is_default)
+            refuse_probe_key(loader, pool, key);
+        else if (is_known && is_default && key->needed)
+            require_probe_key(loader, pool, key);
     }
+}
+
+static void check_probe_servers(struct config_loader *loader, const struct config_pool *pool)
+{
+    if (!loader->names->probe_is_inet(pool->health.type))
+        return;
+    for (size_t i = 0; i < pool->server_count; i++) {
+        const struct config_address *address = &pool->servers[i].address;
+        if (address->text == NULL || address_is_inet(&address->address))
+            continue;
+        config_loader_error(loader, config_loader_line(loader, address, &pool->servers[i]),
+                            "address = \"%s\": a probe of type \"%s\" needs an IP address and a "
+                            "port",
+                            address->text, pool->health.type);
+    }
+}
+
+/* An address that no reply can hold would have every probe fail. */
+static void check_dns_address(struct config_loader *loader, const struct config_pool *pool)
+{
+    const struct config_health *health = &pool->health;
+    const char *wrong = NULL;
+    bool six = strchr(health->dns_address, ':') != NULL;
+    if (health->dns_address[0] == '\0')
+        return;
+    if (health->dns_type != (six ? CONFIG_DNS_AAAA : CONFIG_DNS_A))
+        wrong = six ? "is an IPv6 address; dns_type must be \"AAAA\""
+                    : "is an IPv4 address; dns_type must be \"A\"";
+    else if (health->dns_rcode != CONFIG_DNS_NOERROR)
+        wrong = "is looked for in a reply without an error; dns_rcode must be \"NOERROR\"";
+    if (wrong != NULL)
+        config_loader_error(loader, config_loader_line(loader, &health->dns_address, pool),
+                            "dns_address = \"%s\" %s", health->dns_address, wrong);
 }
 
 /* The line of the first that the file gives: the other one is a default. */
@@ -242,6 +305,9 @@ static void check_health(struct config_loader *loader, const struct config_pool 
         return;
     }
     check_probe_keys(loader, pool);
+    check_probe_servers(loader, pool);
+    if (strcmp(health->type, "dns") == 0)
+        check_dns_address(loader, pool);
     check_order(loader, pool, &health->timeout, "timeout", &health->interval, "interval");
     check_order(loader, pool, &health->timeout, "timeout", &health->interval_down, "interval_down");
     check_order(loader, pool, &health->interval_changing, "interval_changing", &health->interval,

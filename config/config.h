@@ -34,6 +34,36 @@ enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };
 enum config_splice { CONFIG_SPLICE_AUTO, CONFIG_SPLICE_OFF, CONFIG_SPLICE_ON };
 enum config_protocol { CONFIG_PROTOCOL_TCP, CONFIG_PROTOCOL_UDP };
 
+/* Bytes of a datagram that one packet of an Ethernet takes over IPv4. */
+#define CONFIG_PAYLOAD_MAX 1472
+
+/* What a dns probe may ask for: name, and number in IANA's registry. */
+#define CONFIG_DNS_TYPES(X)                                                                        \
+    X(A, 1)                                                                                        \
+    X(AAAA, 28)                                                                                    \
+    X(CNAME, 5)                                                                                    \
+    X(MX, 15)                                                                                      \
+    X(NS, 2)                                                                                       \
+    X(PTR, 12)                                                                                     \
+    X(SOA, 6)                                                                                      \
+    X(SRV, 33)                                                                                     \
+    X(TXT, 16)
+
+/* The codes of a reply, RFC 1035 §4.1.1, in the order of their numbers from 0 on. */
+#define CONFIG_DNS_RCODES(X) X(NOERROR) X(FORMERR) X(SERVFAIL) X(NXDOMAIN) X(NOTIMP) X(REFUSED)
+
+enum config_dns_type {
+#define CONFIG_DNS_TYPE_ENUM(name, number) CONFIG_DNS_##name,
+    CONFIG_DNS_TYPES(CONFIG_DNS_TYPE_ENUM)
+#undef CONFIG_DNS_TYPE_ENUM
+};
+
+enum config_dns_rcode {
+#define CONFIG_DNS_RCODE_ENUM(name) CONFIG_DNS_##name,
+    CONFIG_DNS_RCODES(CONFIG_DNS_RCODE_ENUM)
+#undef CONFIG_DNS_RCODE_ENUM
+};
+
 /* A network address as written and as read. */
 struct config_address {
     char *text;
@@ -71,6 +101,14 @@ struct config_health {
     char *host;   /* "": the server's address */
     char *status; /* "200-399,418" */
     char *body;   /* "" or what the answer's body must contain */
+    /* udp; both as payload_parse reads them, at most CONFIG_PAYLOAD_MAX bytes */
+    char *send;
+    char *expect; /* "": silence passes too */
+    /* dns */
+    char *dns_name;
+    int64_t dns_type;  /* enum config_dns_type */
+    int64_t dns_rcode; /* enum config_dns_rcode */
+    char *dns_address; /* "", or of the family that dns_type asks for */
 };
 
 struct config_server {
@@ -168,14 +206,16 @@ void config_errors_clear(struct config_errors *errors);
 /* ---- reading (the helper process only: libconfig may call exit()) ---- */
 
 /*
- * Parses and checks `path`. 0 and *out, or -EINVAL with at least one error added. Names of
- * schedulers and probe kinds come from the caller, so that config knows nothing of lb/.
+ * Parses and checks `path`. 0 and *out, or -EINVAL with at least one error added. What there is of
+ * schedulers and probe kinds comes from the caller, so that config knows nothing of lb/.
  */
 struct config_names {
     const char *const *schedulers;
     size_t scheduler_count;
     const char *const *probes;
     size_t probe_count;
+    /* Does a probe of that kind reach IP addresses alone, and no Unix socket? */
+    bool (*probe_is_inet)(const char *name);
 };
 must_check int config_parse(const char *path, const struct config_names *names, struct config **out,
                             struct config_errors *errors);

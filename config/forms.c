@@ -6,6 +6,11 @@
  */
 #include "config/forms.h"
 
+#include "common/payload.h"
+#include "config/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -78,4 +83,49 @@ bool config_form_status(const char *text, const char **why)
         if (*text++ != ',')
             return false;
     }
+}
+
+bool config_form_payload(const char *text, const char **why)
+{
+    uint8_t bytes[CONFIG_PAYLOAD_MAX];
+    size_t size;
+    int rc = payload_parse(text, bytes, sizeof(bytes), &size);
+    *why = rc == -E2BIG
+               ? "must not come to more than 1472 bytes"
+               : "must have pairs of hexadecimal digits behind hex:, as in \"hex:ffff 01\"";
+    return rc == 0;
+}
+
+#define DOMAIN_MAX 253 /* without the last dot: the name is 255 bytes in a message then */
+#define LABEL_MAX 63
+
+/* NULL when there is none, else what follows it and its dot. */
+static const char *skip_label(const char *text)
+{
+    size_t length = strspn(text, LETTERS DIGITS "-_");
+    if (length == 0 || length > LABEL_MAX || (text[length] != '.' && text[length] != '\0'))
+        return NULL;
+    return text + length + (text[length] == '.');
+}
+
+bool config_form_domain(const char *text, const char **why)
+{
+    size_t length = strlen(text);
+    *why = "must be a domain name: labels of letters, digits, '-' and '_', 1 to 63 each and 253 in "
+           "all, with dots between them";
+    if (length == 0 || strcmp(text, ".") == 0)
+        return true;
+    if (length > DOMAIN_MAX + (text[length - 1] == '.'))
+        return false;
+    while (text != NULL && *text != '\0')
+        text = skip_label(text);
+    return text != NULL;
+}
+
+bool config_form_ip(const char *text, const char **why)
+{
+    struct in6_addr scratch;
+    *why = "must be an IPv4 or IPv6 address without a port";
+    return text[0] == '\0' || inet_pton(AF_INET, text, &scratch) == 1 ||
+           inet_pton(AF_INET6, text, &scratch) == 1;
 }

@@ -20,3 +20,9 @@ bool config_form_path(const char *text, const char **why);
 bool config_form_host(const char *text, const char **why);
 /* Of a list of status codes and ranges of them. */
 bool config_form_status(const char *text, const char **why);
+/* As payload_parse reads it, and at most CONFIG_PAYLOAD_MAX bytes. */
+bool config_form_payload(const char *text, const char **why);
+/* Of a domain in the DNS, RFC 1035 §2.3.4; "" is one. */
+bool config_form_domain(const char *text, const char **why);
+/* An IPv4 or IPv6 address by itself; "" is one. */
+bool config_form_ip(const char *text, const char **why);

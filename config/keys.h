@@ -88,6 +88,7 @@ struct config_key {
     enum config_reload reload;
     const char *const *choices; /* ends with NULL */
     const char *probe;          /* not NULL: only that kind of probe knows it */
+    bool needed;                /* and cannot do with its default */
     const char *protocol;       /* not NULL: only listeners of that protocol know it */
     /* The form of a string; *why says what is wrong with it. */
     bool (*check)(const char *text, const char **why);

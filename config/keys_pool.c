@@ -11,6 +11,15 @@ static const char *const hashes[] = {"source-ip", "source-ip-port", NULL};
 static const char *const when_empty[] = {"hold", "reset", NULL};
 static const char *const on_down[] = {"drain", "keep", "kill", NULL};
 
+#define TYPE_WORD(name, number) #name,
+#define RCODE_WORD(name) #name,
+static const char *const dns_types[] = {CONFIG_DNS_TYPES(TYPE_WORD) NULL};
+static const char *const dns_rcodes[] = {CONFIG_DNS_RCODES(RCODE_WORD) NULL};
+
+/* Of text in a file: "hex:" and each byte as two digits and a space; a name with its last dot. */
+#define PAYLOAD_TEXT_MAX (4 + 3 * CONFIG_PAYLOAD_MAX)
+#define DOMAIN_TEXT_MAX 254
+
 static const struct config_key rows[] = {
     /* pools */
     {.section = SECTION_POOL,
@@ -121,7 +130,8 @@ static const struct config_key rows[] = {
      .standard = "tcp",
      .reload = RELOAD_LIVE,
      .help = "The kind of probe: tcp (a connection is accepted), http (a GET is answered as "
-             "wanted) or none (every server counts as up)."},
+             "wanted), udp (a datagram is answered as wanted, or is not refused), dns (a question "
+             "is answered as wanted) or none (every server counts as up)."},
     {.section = SECTION_HEALTH,
      .name = "interval",
      DURATION(config_health, interval),
@@ -233,6 +243,64 @@ static const struct config_key rows[] = {
      .probe = "http",
      .reload = RELOAD_LIVE,
      .help = "What the answer to an http probe must contain. \"\": anything."},
+    {.section = SECTION_HEALTH,
+     .name = "send",
+     STRING(config_health, send),
+     .most = PAYLOAD_TEXT_MAX,
+     .standard = "",
+     .probe = "udp",
+     .check = config_form_payload,
+     .reload = RELOAD_LIVE,
+     .help = "The datagram of a udp probe, at most 1472 bytes: text, or hexadecimal digits as in "
+             "\"hex:ffff ff01\". It is sent once; a loss is what fall is for. \"\": an empty one."},
+    {.section = SECTION_HEALTH,
+     .name = "expect",
+     STRING(config_health, expect),
+     .most = PAYLOAD_TEXT_MAX,
+     .standard = "",
+     .probe = "udp",
+     .check = config_form_payload,
+     .reload = RELOAD_LIVE,
+     .help = "What the reply to a udp probe must contain, written like send; \"hex:\": any reply "
+             "will do. \"\": none is needed, and the probe passes when no ICMP error came within "
+             "the timeout. That finds a closed port, but a firewall that drops, a machine that is "
+             "gone, and ICMP errors held back because there are many (icmp_ratelimit) look like "
+             "health: set expect wherever the server answers at all."},
+    {.section = SECTION_HEALTH,
+     .name = "dns_name",
+     STRING(config_health, dns_name),
+     .most = DOMAIN_TEXT_MAX,
+     .standard = "",
+     .probe = "dns",
+     .needed = true,
+     .check = config_form_domain,
+     .reload = RELOAD_LIVE,
+     .help = "The name that a dns probe asks for, \".\" for the root. Such a probe must have one."},
+    {.section = SECTION_HEALTH,
+     .name = "dns_type",
+     CHOICE(config_health, dns_type, dns_types),
+     .standard = "A",
+     .probe = "dns",
+     .reload = RELOAD_LIVE,
+     .help = "The type of record that a dns probe asks for."},
+    {.section = SECTION_HEALTH,
+     .name = "dns_rcode",
+     CHOICE(config_health, dns_rcode, dns_rcodes),
+     .standard = "NOERROR",
+     .probe = "dns",
+     .reload = RELOAD_LIVE,
+     .help = "The code that the reply to a dns probe must have. NOERROR passes with no records "
+             "too, and so does a truncated reply."},
+    {.section = SECTION_HEALTH,
+     .name = "dns_address",
+     STRING(config_health, dns_address),
+     .most = INET6_ADDRSTRLEN - 1,
+     .standard = "",
+     .probe = "dns",
+     .check = config_form_ip,
+     .reload = RELOAD_LIVE,
+     .help = "An address that must be among the answers to a dns probe of dns_type \"A\" or "
+             "\"AAAA\", also when the reply is truncated. \"\": none is."},
 };
 
 const struct config_rows config_rows_pool = {rows, ARRAY_LEN(rows)};

@@ -226,6 +226,7 @@ static struct helper *start_helper(void)
 
     names.schedulers = sched_kind_names(&names.scheduler_count);
     names.probes = health_probe_names(&names.probe_count);
+    names.probe_is_inet = health_probe_is_inet;
     if (helper_start(&helper, &names) < 0)
         fputs("weir: the helper process cannot start: no memory or no process left\n", stderr);
     return helper;

@@ -97,3 +97,6 @@ void health_free(struct health **health, void (*done)(void *arg), void *arg);
 
 /* Names of all probe kinds, for the configuration's checks; "none" is not among them. */
 const char *const *health_probe_names(size_t *out_count);
+
+/* Does that kind reach IP addresses alone, and no Unix sockets? */
+bool health_probe_is_inet(const char *name);

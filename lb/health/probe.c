@@ -31,3 +31,9 @@ const char *const *health_probe_names(size_t *out_count)
     *out_count = ARRAY_LEN(names);
     return names;
 }
+
+bool health_probe_is_inet(const char *name)
+{
+    const struct probe_kind *kind = probe_kind_find(name);
+    return kind != NULL && kind->inet;
+}

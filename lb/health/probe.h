@@ -15,7 +15,9 @@
 /* name, symbol of the kind (probe_…) */
 #define PROBE_KINDS(ROW)                                                                           \
     ROW("tcp", tcp)                                                                                \
-    ROW("http", http)
+    ROW("http", http)                                                                              \
+    ROW("udp", udp)                                                                                \
+    ROW("dns", dns)
 
 enum probe_verdict { PROBE_PASS, PROBE_FAIL, PROBE_CANCELLED };
 
@@ -42,6 +44,7 @@ struct probe {
 
 struct probe_kind {
     size_t size; /* of the kind's own struct */
+    bool inet;   /* reaches IP addresses alone: the configuration gives it no others */
     /*
      * Begins to connect; `done` comes later from the loop, never from within. The deadline is the
      * caller's. Called again and again with the same memory, but never before `done`.
@@ -49,7 +52,8 @@ struct probe_kind {
     int (*start)(struct probe *probe);
     /*
      * `why` is PROBE_FAIL for a deadline that passed or PROBE_CANCELLED. `done` follows from the
-     * loop, when all is closed, with it or with a verdict that had been reached before.
+     * loop, when all is closed, with it or with a verdict that had been reached before. A kind that
+     * silence is good enough for turns the deadline into a pass.
      */
     void (*stop)(struct probe *probe, enum probe_verdict why, const char *detail);
 };

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRINGS 5
+#define STRINGS 9
 
 static void list_strings(struct config_health *settings, char **out[STRINGS])
 {
@@ -19,6 +19,10 @@ static void list_strings(struct config_health *settings, char **out[STRINGS])
     out[2] = &settings->host;
     out[3] = &settings->status;
     out[4] = &settings->body;
+    out[5] = &settings->send;
+    out[6] = &settings->expect;
+    out[7] = &settings->dns_name;
+    out[8] = &settings->dns_address;
 }
 
 void settings_deinit(struct config_health *settings)
@@ -37,7 +41,7 @@ int settings_copy(struct config_health *out, const struct config_health *from)
     char **string[STRINGS];
     list_strings(&copy, string);
     bool whole = true;
-    /* All five in any case: settings_deinit must meet no string of `from`. */
+    /* All of them in any case: settings_deinit must meet no string of `from`. */
     for (size_t i = 0; i < STRINGS; i++) {
         *string[i] = strdup(*string[i] != NULL ? *string[i] : "");
         whole &= *string[i] != NULL;

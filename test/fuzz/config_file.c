@@ -25,11 +25,18 @@ const char *__lsan_default_suppressions(void)
 }
 
 static const char *const schedulers[] = {"round-robin", "p2c", "maglev"};
-static const char *const probes[] = {"tcp", "http"};
+static const char *const probes[] = {"tcp", "http", "udp", "dns"};
+
+static bool probe_is_inet(const char *name)
+{
+    return strcmp(name, "udp") == 0 || strcmp(name, "dns") == 0;
+}
+
 static const struct config_names names = {.schedulers = schedulers,
                                           .scheduler_count = ARRAY_LEN(schedulers),
                                           .probes = probes,
-                                          .probe_count = ARRAY_LEN(probes)};
+                                          .probe_count = ARRAY_LEN(probes),
+                                          .probe_is_inet = probe_is_inet};
 
 /* Parses bytes by way of a file that has no name but its descriptor's. */
 static int parse_bytes(const void *data, size_t size, struct config **out,

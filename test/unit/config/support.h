@@ -15,12 +15,19 @@
 
 static const char *const test_schedulers[] = {
     "round-robin", "least-connections", "p2c", "random", "first", "maglev"};
-static const char *const test_probes[] = {"tcp", "http"};
+static const char *const test_probes[] = {"tcp", "http", "udp", "dns"};
+
+static inline bool test_probe_is_inet(const char *name)
+{
+    return strcmp(name, "udp") == 0 || strcmp(name, "dns") == 0;
+}
+
 static const struct config_names test_names = {
     .schedulers = test_schedulers,
     .scheduler_count = ARRAY_LEN(test_schedulers),
     .probes = test_probes,
     .probe_count = ARRAY_LEN(test_probes),
+    .probe_is_inet = test_probe_is_inet,
 };
 
 /* The smallest that is good. */

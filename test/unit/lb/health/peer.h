@@ -45,6 +45,7 @@ struct bench {
         uv_stream_t stream;
         uv_tcp_t tcp;
         uv_pipe_t pipe;
+        uv_udp_t udp; /* see datagram.h */
     } listener;
     bool listens;
     struct script script;
@@ -308,10 +309,19 @@ static inline void warm_up_libuv(void)
 
 static inline void bench_begin(struct bench *bench)
 {
-    static char path[] = "/", host[] = "", status[] = "200-399", body[] = "";
+    static char path[] = "/", status[] = "200-399", name[] = "www.example.org", none[] = "";
     memset(bench, 0, sizeof(*bench));
-    bench->settings =
-        (struct config_health){.path = path, .host = host, .status = status, .body = body};
+    bench->settings = (struct config_health){
+        .timeout = 1000,
+        .path = path,
+        .host = none,
+        .status = status,
+        .body = none,
+        .send = none,
+        .expect = none,
+        .dns_name = name,
+        .dns_address = none,
+    };
     warm_up_libuv();
     bench->descriptors = count_descriptors();
     assert_int_equal(uv_loop_init(&bench->loop), 0);

@@ -159,6 +159,50 @@ static void an_http_server_is_judged_by_its_status(void **state)
     rig_end(&rig);
 }
 
+/* Bound, and never reads. */
+static int reserve_port(struct bench *bench)
+{
+    socklen_t length = sizeof(bench->address.v4);
+    bench_address(bench, "127.0.0.1:0");
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, &bench->address.any, length), 0);
+    assert_int_equal(getsockname(fd, &bench->address.any, &length), 0);
+    return fd;
+}
+
+/* Time jumps to the deadline too. */
+static void rig_probe_silence(struct rig *rig)
+{
+    uint64_t probes = rig_probes(rig);
+    while (rig_probes(rig) == probes) {
+        rig->now = MAX(rig->now, health_next(rig->health));
+        health_advance(rig->health, rig->now);
+        uv_run(&rig->bench.loop, UV_RUN_NOWAIT);
+    }
+}
+
+static void a_silent_port_is_up_until_it_is_closed(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_begin(&rig, "udp");
+    int server = reserve_port(&rig.bench);
+    rig_add(&rig);
+    rig_probe_silence(&rig);
+    assert_int_equal(rig.subject.state, HEALTH_UP);
+    assert_string_equal(rig.subject.reason, "the probe passed: no ICMP error within 1000 ms");
+
+    close(server);
+    rig_probe(&rig);
+    assert_int_equal(rig.subject.state, HEALTH_UP);
+    rig_probe(&rig);
+    assert_int_equal(rig.subject.state, HEALTH_DOWN);
+    assert_non_null(strstr(rig.subject.reason, "2 of 2 probes failed: send to 127.0.0.1:"));
+    assert_non_null(strstr(rig.subject.reason, ": connection refused"));
+    rig_end(&rig);
+}
+
 /* The sockets of a target that is removed, and of a schedule that ends, are closed all the same. */
 static void probes_under_way_are_closed_at_the_end(void **state)
 {
@@ -186,12 +230,15 @@ static void the_kinds_are_named_in_the_order_of_the_table(void **state)
     (void)state;
     size_t count = 0;
     const char *const *names = health_probe_names(&count);
-    assert_int_equal(count, 2);
-    assert_string_equal(names[0], "tcp");
-    assert_string_equal(names[1], "http");
-    for (size_t i = 0; i < count; i++)
+    static const char *const expected[] = {"tcp", "http", "udp", "dns"};
+    assert_int_equal(count, ARRAY_LEN(expected));
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(names[i], expected[i]);
         assert_non_null(probe_kind_find(names[i]));
+        assert_int_equal(health_probe_is_inet(names[i]), i >= 2);
+    }
     assert_null(probe_kind_find("none"));
+    assert_false(health_probe_is_inet("none"));
 }
 
 static int quiet_log(void **state)
@@ -215,6 +262,7 @@ int main(void)
         cmocka_unit_test(a_server_comes_and_goes),
         cmocka_unit_test(a_suspect_is_cleared_by_its_probe),
         cmocka_unit_test(an_http_server_is_judged_by_its_status),
+        cmocka_unit_test(a_silent_port_is_up_until_it_is_closed),
         cmocka_unit_test(probes_under_way_are_closed_at_the_end),
         cmocka_unit_test(the_kinds_are_named_in_the_order_of_the_table),
     };
