@@ -135,6 +135,8 @@ bool traffic_matches(const struct traffic_filter *filter, uint64_t id, const cha
 enum drain_step { DRAIN_STEP_NONE, DRAIN_STEP_QUIET, DRAIN_STEP_DEADLINE };
 enum drain_step server_drain_step(const struct server *server, uint64_t now_ms,
                                   enum server_drain_cause *out_cause);
+/* One of them has ended: counted if the server drains. */
+void server_drained(struct server *server, uint32_t worker, enum server_drain_end how);
 
 /* ---- control's own ---- */
 

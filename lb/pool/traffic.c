@@ -63,3 +63,9 @@ enum drain_step server_drain_step(const struct server *server, uint64_t now_ms,
                ? DRAIN_STEP_QUIET
                : DRAIN_STEP_NONE;
 }
+
+void server_drained(struct server *server, uint32_t worker, enum server_drain_end how)
+{
+    if (atomic_load_explicit(&server->drain_deadline_ms, memory_order_relaxed) != 0)
+        cell_add(&server->cell[worker].drain_ends[how], 1);
+}

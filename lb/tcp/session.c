@@ -156,23 +156,19 @@ static void count_end(struct session *session, enum session_end_reason reason)
 {
     struct tcp *tcp = session->tcp;
     struct server *server = session->server;
-    struct server_cell *cell;
     enum server_drain_end how = DRAIN_END_SELF;
 
     metrics_add(tcp->env.metrics, METRIC_SESSIONS_ENDED, 1);
     metrics_add(tcp->env.metrics, METRIC_BYTES_LOST, session->lost);
     if (server == NULL)
         return;
-    cell = &server->cell[tcp->env.worker];
     if (reason == SESSION_END_SERVER_RESET)
-        cell_add(&cell->resets, 1);
-    if (atomic_load_explicit(&server->drain_deadline_ms, memory_order_relaxed) == 0)
-        return;
+        cell_add(&server->cell[tcp->env.worker].resets, 1);
     if (reason == SESSION_END_DRAIN_QUIET)
         how = DRAIN_END_QUIET;
     else if (reason == SESSION_END_DRAIN_DEADLINE || reason == SESSION_END_SERVER_DOWN)
         how = DRAIN_END_DEADLINE;
-    cell_add(&cell->drain_ends[how], 1);
+    server_drained(server, tcp->env.worker, how);
 }
 
 /* Ends that are clean on both sides: everything else is told to both by a reset. */

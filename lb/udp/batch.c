@@ -16,14 +16,6 @@
 
 #define SLOT_SIZE (65536u + 192u)
 
-/* Of Linux 5.0 and later; the headers of some libraries are older (linux/udp.h). */
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-
 struct train train_cut(struct train *train, uint32_t count)
 {
     struct train head = *train;

@@ -8,6 +8,7 @@
  * that ends keeps its memory until udp_reap, because the batches of this turn may still hold it.
  */
 #include "common/clock.h"
+#include "common/quota.h"
 #include "lb/udp/private.h"
 
 #include <errno.h>
@@ -47,35 +48,22 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
 
 /* ---- room ---- */
 
-static bool count_up(_Atomic uint32_t *count, uint32_t limit)
-{
-    if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) < limit)
-        return true;
-    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
-    return false;
-}
-
-static void count_down(_Atomic uint32_t *count)
-{
-    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
-}
-
 static bool reserve(struct udp_port *port)
 {
     struct udp_shared *shared = port->udp->env.shared;
 
-    if (!count_up(&shared->flows, shared->flow_limit))
+    if (!quota_take(&shared->flows, shared->flow_limit))
         return false;
-    if (count_up(port->flows, port->limit))
+    if (quota_take(port->flows, port->limit))
         return true;
-    count_down(&shared->flows);
+    quota_give(&shared->flows);
     return false;
 }
 
 static void unreserve(struct udp_port *port)
 {
-    count_down(&port->udp->env.shared->flows);
-    count_down(port->flows);
+    quota_give(&port->udp->env.shared->flows);
+    quota_give(port->flows);
 }
 
 /*
@@ -282,17 +270,15 @@ void flow_spend(struct flow *flow)
 
 static void count_end(const struct flow *flow, enum flow_end_reason reason)
 {
-    struct server_cell *cell = &flow->server->cell[flow->port->udp->env.worker];
+    const struct udp_env *env = &flow->port->udp->env;
     enum server_drain_end how = DRAIN_END_SELF;
 
-    metrics_add(flow->port->udp->env.metrics, METRIC_FLOWS_ENDED, 1);
-    if (atomic_load_explicit(&flow->server->drain_deadline_ms, memory_order_relaxed) == 0)
-        return;
     if (reason == FLOW_END_DRAIN_QUIET)
         how = DRAIN_END_QUIET;
     else if (reason == FLOW_END_DRAIN_DEADLINE || reason == FLOW_END_SERVER_DOWN)
         how = DRAIN_END_DEADLINE;
-    cell_add(&cell->drain_ends[how], 1);
+    metrics_add(env->metrics, METRIC_FLOWS_ENDED, 1);
+    server_drained(flow->server, env->worker, how);
 }
 
 void flow_end(struct flow *flow, enum flow_end_reason reason)

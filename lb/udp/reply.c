@@ -13,10 +13,6 @@
 #include <errno.h>
 #include <netinet/udp.h>
 
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-
 /* Messages in one call, and calls before others have their turn. */
 #define AT_ONCE 32
 #define CALLS 4

@@ -14,10 +14,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-
 /* Buckets of the table: one for each flow there can be, within reason. */
 #define BUCKETS_LEAST 1024u
 #define BUCKETS_MOST (4u << 20)

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/quota.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -78,35 +79,21 @@ static void pause_slot(struct slot *slot, const char *why)
     tell_pause(acceptor, slot, why);
 }
 
-/* One more of a count, unless that would pass its limit. */
-static bool count_up(_Atomic uint32_t *count, uint32_t limit)
-{
-    if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) < limit)
-        return true;
-    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
-    return false;
-}
-
-static void count_down(_Atomic uint32_t *count)
-{
-    atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
-}
-
 /* NULL when there is room for one more session, and it is counted; else which limit is reached. */
 static const char *reserve(struct acceptor *acceptor, struct listener *listener)
 {
-    if (!count_up(acceptor->options.sessions_total, acceptor->options.session_limit))
+    if (!quota_take(acceptor->options.sessions_total, acceptor->options.session_limit))
         return "max_connections of weir";
-    if (count_up(&listener->sessions, listener->limit))
+    if (quota_take(&listener->sessions, listener->limit))
         return NULL;
-    count_down(acceptor->options.sessions_total);
+    quota_give(acceptor->options.sessions_total);
     return "max_connections of the listener";
 }
 
 static void unreserve(struct acceptor *acceptor, struct listener *listener)
 {
-    count_down(&listener->sessions);
-    count_down(acceptor->options.sessions_total);
+    quota_give(&listener->sessions);
+    quota_give(acceptor->options.sessions_total);
 }
 
 enum accepted { ACCEPTED, ACCEPTED_NONE, ACCEPT_AGAIN, ACCEPT_PAUSE };
