@@ -250,7 +250,7 @@ enum dns_reply_state dns_reply_read(struct dns_reply *out, const struct dns_quer
                                     size_t size)
 {
     struct cursor cursor = {.bytes = bytes, .size = size};
-    struct header header;
+    struct header header = {0};
     *out = (struct dns_reply){0};
     if (!has_id(bytes, size, query->id))
         return DNS_REPLY_FOREIGN;
