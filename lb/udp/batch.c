@@ -153,9 +153,12 @@ static void put_segment(struct msghdr *header, struct message *message)
 
 static bool can_join(const struct outbox *outbox, const struct train *train, const void *stream)
 {
-    const struct message *last = &outbox->message[outbox->count - 1];
+    const struct message *last;
 
-    if (outbox->count == 0 || outbox->pieces == BATCH || last->stream != stream || last->closed)
+    if (outbox->count == 0 || outbox->pieces == BATCH)
+        return false;
+    last = &outbox->message[outbox->count - 1];
+    if (last->stream != stream || last->closed)
         return false;
     if (train->length == 0 || train->segment > last->segment ||
         (train->segment < last->segment && train_count(train) > 1))
@@ -230,6 +233,14 @@ void outbox_add(struct outbox *outbox, const struct train *train, void *stream,
 
 /* ---- sending: the system calls ---- */
 
+bool outbox_can_join(int fd)
+{
+    int segment = 0;
+    socklen_t length = sizeof(segment);
+
+    return getsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, &length) == 0;
+}
+
 static void count_sent(struct outbox *outbox, const struct message *message)
 {
     metrics_add(outbox->metrics, outbox->sent, message->segments);
@@ -246,25 +257,34 @@ static int send_one(struct outbox *outbox, const struct msghdr *header)
     return sendmsg(outbox->fd, header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-/* One datagram by itself, which has failed with `error` or has not been tried yet (0). */
-static void send_alone(struct outbox *outbox, const struct msghdr *header,
-                       const struct message *message, int error)
+/* What the owner makes of an error: 0 when the message went after all, or the errno that stays. */
+static int try_again(struct outbox *outbox, const struct msghdr *header,
+                     const struct message *message, int error)
 {
-    int fd;
+    int fd = outbox->failed(outbox->owner, message->stream, error);
 
-    if (error == 0)
-        error = send_one(outbox, header);
-    if (error != 0) {
-        fd = outbox->failed(outbox->owner, message->stream, error);
-        if (fd >= 0) {
-            outbox->fd = fd;
-            error = send_one(outbox, header);
-        }
-    }
+    if (fd < 0)
+        return error;
+    outbox->fd = fd;
+    return send_one(outbox, header);
+}
+
+static void settle(struct outbox *outbox, const struct message *message, int error)
+{
     if (error != 0)
         outbox->lost(outbox->owner, message->stream, error, message->segments);
     else
         count_sent(outbox, message);
+}
+
+static void send_alone(struct outbox *outbox, const struct msghdr *header,
+                       const struct message *message)
+{
+    int error = send_one(outbox, header);
+
+    if (error != 0)
+        error = try_again(outbox, header, message, error);
+    settle(outbox, message, error);
 }
 
 /* A message that the kernel would not cut: datagram by datagram. Each lies within one piece. */
@@ -282,19 +302,18 @@ static void send_uncut(struct outbox *outbox, struct msghdr *header, const struc
         for (size_t at = 0; at < piece->iov_len; at += message->segment) {
             one.iov_base = (uint8_t *)piece->iov_base + at;
             one.iov_len = MIN(piece->iov_len - at, message->segment);
-            send_alone(outbox, &alone, &single, 0);
+            send_alone(outbox, &alone, &single);
         }
     }
 }
 
 /*
  * EINVAL: larger than the path takes in one piece; EMSGSIZE: the same, seen later. EIO: the device
- * cannot do the checksums; the others: a kernel without the option (udp(7), net/ipv4/udp.c).
+ * cannot do the checksums (udp(7), net/ipv4/udp.c).
  */
 static bool is_gso_error(int error)
 {
-    return error == EINVAL || error == EMSGSIZE || error == EIO || error == ENOPROTOOPT ||
-           error == EOPNOTSUPP;
+    return error == EINVAL || error == EMSGSIZE || error == EIO;
 }
 
 static void send_failed(struct outbox *outbox, uint32_t index, int error)
@@ -302,14 +321,16 @@ static void send_failed(struct outbox *outbox, uint32_t index, int error)
     struct message *message = &outbox->message[index];
     struct msghdr *header = &outbox->header[index].msg_hdr;
 
+    /* First: an error may be of an earlier datagram (ICMP), and say nothing of this message. */
+    error = try_again(outbox, header, message, error);
     if (message->segments == 1 || !is_gso_error(error)) {
-        send_alone(outbox, header, message, error);
+        settle(outbox, message, error);
         return;
     }
-    if (error == EINVAL || error == EMSGSIZE)
-        outbox->uncut(outbox->owner, message->stream, message->segment);
-    else
+    if (error == EIO)
         outbox->no_gso = true;
+    else
+        outbox->uncut(outbox->owner, message->stream, message->segment);
     send_uncut(outbox, header, message);
 }
 

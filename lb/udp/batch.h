@@ -102,7 +102,8 @@ struct outbox {
     void *owner;
     /*
      * The kernel did not take a message. The socket to try it on once more (and the rest of the
-     * batch with it), or -1: `lost` follows.
+     * batch with it), or -1. What fails after that, too, is sent singly if it was a train, and
+     * else `lost`.
      */
     int (*failed)(void *owner, void *stream, int error);
     void (*lost)(void *owner, void *stream, int error, uint32_t datagrams);
@@ -114,6 +115,12 @@ struct outbox {
     struct message message[BATCH];
     struct iovec piece[BATCH];
 };
+
+/*
+ * False: this kernel has no UDP_SEGMENT, and would send a train as one large datagram without a
+ * word. Set `no_gso` then.
+ */
+must_check bool outbox_can_join(int fd);
 
 /* Where to: both NULL when the socket is connected. `local` may be NULL alone. */
 struct destination {

@@ -15,8 +15,20 @@ void drop(struct udp *udp, enum metric why, uint32_t datagrams)
 
 bool drop_is_refusal(int error)
 {
-    return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH ||
-           error == EHOSTDOWN || error == EPROTO || error == ENOPROTOOPT || error == EOPNOTSUPP;
+    switch (error) {
+    case ECONNREFUSED:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENONET:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EACCES: /* prohibited by an administrator, in ICMPv6 */
+        return true;
+    default:
+        return false;
+    }
 }
 
 enum metric drop_reason(int error)

@@ -223,6 +223,9 @@ int request_failed(void *owner, void *stream, int error)
     struct flow *flow = stream;
 
     (void)owner;
+    /* Of this datagram, or of an earlier one that met a narrow path (ICMP): once more will tell. */
+    if (error == EMSGSIZE)
+        return flow->upstream->fd;
     if (!drop_is_refusal(error))
         return -1;
     /* The error is of an earlier datagram; this one has not been sent. */

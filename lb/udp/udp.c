@@ -148,6 +148,8 @@ int udp_add_listener(struct udp *udp, const struct udp_policy *policy, int fd,
     port->replies.failed = reply_failed;
     port->replies.lost = lost;
     port->replies.uncut = uncut_reply;
+    port->replies.no_gso = !outbox_can_join(fd);
+    udp->requests.no_gso = port->replies.no_gso;
     udp->port[udp->port_count++] = port;
     return 0;
 }
