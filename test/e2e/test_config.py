@@ -1,6 +1,7 @@
 """Configuration files as an operator meets them: --check, --help-config, and a start that refuses."""
 import os
 import re
+import socket
 import subprocess
 
 import pytest
@@ -141,12 +142,13 @@ def test_what_a_file_says_cannot_steer_the_terminal(folder):
 
 # ---- loops, by the addresses that this machine holds ----
 
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("bind, server", [
     ("0.0.0.0:80", "10.97.0.1:80"),
     ("[::]:80", "[fd97::1]:80"),
     ("[::]:80", "10.97.0.1:80"),
 ])
-def test_server_on_an_address_of_this_machine_behind_a_wildcard(folder, bind, server):
+def test_server_on_an_address_of_this_machine_behind_a_wildcard(folder, bind, server, protocol):
     left, right = Namespace(), Namespace()
     try:
         veth(left, right, "10.97.0.1/24", "10.97.0.2/24")
@@ -155,7 +157,8 @@ def test_server_on_an_address_of_this_machine_behind_a_wildcard(folder, bind, se
         v6only = "false" if bind.startswith("[") and not server.startswith("[") else "true"
         path.write_text(good(
             pools=f'( {{ name = "web"; servers = ( {{ name = "a"; address = "{server}"; }} ); }} )',
-            listeners=f'( {{ name = "web"; bind = "{bind}"; v6only = {v6only}; pool = "web"; }} )'))
+            listeners=f'( {{ name = "web"; bind = "{bind}"; v6only = {v6only}; pool = "web"; '
+                      f'protocol = "{protocol}"; }} )'))
         here = run(*left.wrap, BUILD / "weir", "--check", path)
         assert here.returncode > 0
         assert "leads back to weir's own listener \"web\"" in here.stderr
@@ -194,16 +197,38 @@ def test_start_refuses_a_broken_file_and_binds_nothing(weir, folder):
     assert not one.socket.exists()
 
 
+@pytest.mark.parametrize("protocol, key, value, other", [
+    ("tcp", "responses", "1", "udp"),
+    ("udp", "idle_timeout", '"10m"', "tcp"),
+])
+def test_start_refuses_a_key_of_the_other_protocol(weir, protocol, key, value, other):
+    """Though it says what it would be anyway."""
+    bind = f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}"
+    one = weir(text=good(listeners=f"""( {{ name = "web"; bind = "{bind}"; pool = "web";
+        {key} = {value};
+        protocol = "{protocol}"; }} )"""), start=False)
+    one.launch()
+    assert one.process.wait(30 * SLOW) > 0
+    assert one.stderr() == (
+        f'{one.config_path}:3: {key} means nothing to a listener with protocol = "{protocol}"; '
+        f'it is for protocol = "{other}"\n')
+
+
 def test_show_config_is_a_file_that_starts_the_same(weir, responders, folder):
+    bind = f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}"
     running = weir([server.address for server in responders(2)],
                    pool={"retries": 1, "health": {"type": "http", "path": "/healthz"}},
-                   defaults={"idle_timeout": "90s"})
+                   defaults={"idle_timeout": "90s", "udp_idle_timeout": "40s"},
+                   listeners=[{"name": "tcp", "bind": bind, "pool": "web"},
+                              {"name": "udp", "bind": bind, "pool": "web", "protocol": "udp",
+                               "udp_quarantine": "700ms"}])
     text = running.admin("show config")
     path = folder / "shown.cfg"
     path.write_text(text)
     done = check(path)
     assert done.returncode == 0, done.stderr
     assert 'idle_timeout = "90s";' in text and "retries = 1;" in text
+    assert 'udp_idle_timeout = "40s";' in text and 'udp_quarantine = "700ms";' in text
 
 
 # ---- the helper ----

@@ -18,7 +18,7 @@ from lib.peers import read_exactly
 from lib.ports import free_port, join
 from lib.servers import answer_of
 from lib.snapshot import ss
-from lib.wait import eventually
+from lib.wait import SLOW, eventually
 
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
 SO_BUF_LOCK = 72  # asm-generic/socket.h
@@ -114,6 +114,136 @@ def _curl(there, url):
     with contextlib.suppress(RuntimeError):
         return there.run("curl", "-sf", "--max-time", "5", url).strip()
     return None
+
+
+# ---- both protocols ----
+
+UDP = {"name": "udp", "pool": "web", "protocol": "udp"}
+
+
+def udp_bind():
+    return join("127.0.0.1", free_port(kind=socket.SOCK_DGRAM))
+
+
+@pytest.fixture
+def echo():
+    """echo(address): answers each datagram there with itself, once it is asked to."""
+    with contextlib.ExitStack() as cleanup:
+        def make(address):
+            host, port = address.rsplit(":", 1)
+            server = cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            server.bind((host, int(port)))
+            server.settimeout(5)
+
+            def answer():
+                data, client = server.recvfrom(65536)
+                server.sendto(data, client)
+            return answer
+        yield make
+
+
+def test_both_protocols_on_one_address_and_port(weir, responders, echo):
+    server = responders(1)[0]
+    answer = echo(server.address)
+    bind = udp_bind()
+    w = weir([server.address], weir={"workers": 2}, listeners=[
+        {"name": "tcp", "pool": "web", "bind": bind}, {**UDP, "bind": bind}])
+    assert answer_of(w.address)[1].strip() == "a"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.sendto(b"over UDP", w.address)
+        answer()
+        assert client.recvfrom(100) == (b"over UDP", w.address)
+    rows = {row["name"]: row for row in w.admin("show listeners")}
+    assert {name: row["protocol"] for name, row in rows.items()} == {"tcp": "tcp", "udp": "udp"}
+    assert rows["udp"]["flows"] == 1
+    flow, = w.admin("show flows")
+    w.admin(f"kill flow {flow['id']}")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_worker_has_a_socket_of_udp(weir, workers):
+    w = weir(["127.0.0.1:9"], weir={"workers": workers},
+             listeners=[{**UDP, "bind": udp_bind()}])
+    assert w.snapshot()["udp"] == workers
+
+
+def refused(weir, bind, workers=1):
+    """Why weir does not start on that address."""
+    w = weir(["127.0.0.1:9"], weir={"workers": workers}, listeners=[{**UDP, "bind": bind}],
+             start=False)
+    w.launch()
+    assert w.process.wait(30 * SLOW) == 1
+    return w.stderr()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_weir_on_a_port_of_udp_is_refused_by_name(weir, workers):
+    bind = udp_bind()
+    first = weir(["127.0.0.1:9"], weir={"workers": workers}, listeners=[{**UDP, "bind": bind}])
+    assert refused(weir, bind, workers) == (
+        f'weir: listener "udp": {bind}/udp is already in use by weir (pid {first.pid}): '
+        "stop it or choose another bind\n")
+    # A wildcard would take the first one's clients as well.
+    said = refused(weir, bind.replace("127.0.0.1", "0.0.0.0"))
+    assert f"is already in use by weir (pid {first.pid})" in said
+    assert first.snapshot()["udp"] == workers
+
+
+@pytest.mark.parametrize("option", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+def test_foreign_holder_of_a_port_of_udp_is_named(weir, option):
+    """Also one whose socket would let others in."""
+    bind = udp_bind()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        if option is not None:
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        holder.bind(("127.0.0.1", int(bind.rsplit(":", 1)[1])))
+        assert f"{bind}/udp is already in use by " in (said := refused(weir, bind))
+        assert f"(pid {os.getpid()})" in said
+
+
+def test_holder_of_a_port_of_tcp_is_in_nobody_s_way(weir):
+    bind = udp_bind()
+    with socket.create_server(("127.0.0.1", int(bind.rsplit(":", 1)[1]))):
+        weir(["127.0.0.1:9"], listeners=[{**UDP, "bind": bind}])
+
+
+# ---- limits and samples ----
+
+def test_descriptors_are_shared_between_both_protocols(weir, responders):
+    bind = udp_bind()
+    tcp = {"name": "tcp", "pool": "web", "bind": bind}
+    server = responders(1)[0].address
+    told = {}
+    for name, listeners in {"tcp": [tcp], "udp": [{**UDP, "bind": bind}],
+                            "both": [tcp, {**UDP, "bind": bind}]}.items():
+        w = weir([server], listeners=listeners)
+        told[name] = limits = w.admin("status")["descriptors"]
+        assert limits["limit"] >= (limits["reserved"] + 2 * (limits["sessions"] + limits["pipes"])
+                                   + limits["flows"] + limits["resting"])
+        assert w.stop() == 0
+    assert told["tcp"]["flows"] == told["tcp"]["resting"] == 0
+    assert told["udp"]["sessions"] == told["udp"]["pipes"] == 0
+    assert told["udp"]["resting"] == told["udp"]["limit"] // 4
+    assert abs(2 * told["both"]["sessions"] - told["tcp"]["sessions"]) <= 2
+    assert abs(told["both"]["flows"] - told["both"]["sessions"]) <= 2
+
+
+def test_max_flows_beyond_the_descriptors_is_lowered(weir):
+    w = weir(["127.0.0.1:9"], listeners=[{**UDP, "bind": udp_bind(), "max_flows": 10000000}])
+    flows = w.admin("status")["descriptors"]["flows"]
+    assert f"the sum of max_flows is lowered from 10000000 to {flows}: of " in w.stderr()
+
+
+def test_one_session_in_log_sample_has_an_access_line(weir, responders):
+    w = weir([responders(1)[0].address], listener={"log_sample": 5})
+    for _ in range(20):
+        assert answer_of(w.address)[0] == 200
+    lines = w.wait_access(4)
+    w.wait_sessions(0)
+    assert w.stop() == 0
+    assert [line["id"] >> 8 for line in lines] == [5, 10, 15, 20]
+    assert len(w.access_lines()) == 4
 
 
 # ---- what is set on sockets ----
@@ -217,7 +347,8 @@ def session_sockets(weir, **configuration):
 def test_both_sockets_of_a_session_are_set(weir, section, given, wanted):
     with session_sockets(weir, **{section: given}) as (_, sockets):
         for sock in sockets:
-            assert options_of(sock) == wanted
+            # Those towards the server come when the session has lasted for a while.
+            eventually(lambda sock=sock: options_of(sock) == wanted, 5, f"{wanted} are set")
             if "rcvbuf" in given:
                 assert buffers_of(sock) == {"rcvbuf": 32 << 10, "sndbuf": 48 << 10}
 
@@ -235,17 +366,17 @@ def test_buffers_stay_the_kernel_s_unless_set(weir):
 
 
 def timer_of(weir, sock):
-    """ss tells a timer as timer:(keepalive,6.8sec,0)."""
+    """ss tells a timer as timer:(keepalive,6.8sec,0); None while there is none."""
     row, = ss(weir.pid, "-o", "state", "established", f"sport = :{sock.getsockname()[1]}",
               "and", f"dport = :{sock.getpeername()[1]}")
-    kind, left = re.search(r"timer:\((\w+),([\d.]+)sec", " ".join(row)).groups()
-    return kind, float(left)
+    found = re.search(r"timer:\((\w+),([\d.]+)sec", " ".join(row))
+    return found and (found[1], float(found[2]))
 
 
 def test_keepalive_runs(weir):
     with session_sockets(weir, listener={"keepalive_idle": "50s"}) as (w, sockets):
         for sock in sockets:
-            kind, left = timer_of(w, sock)
+            kind, left = eventually(lambda sock=sock: timer_of(w, sock), 5, "keepalive runs")
             assert kind == "keepalive" and left <= 50
 
 
