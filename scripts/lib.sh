@@ -11,6 +11,8 @@ PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeou
     binutils iproute2 nftables procps strace
     nginx libnginx-mod-stream haproxy wrk redis-server postgresql
     dnsmasq-base dnsperf iperf3 ngtcp2-client ngtcp2-server)
+# shellcheck disable=SC2034 # scripts/bench reads it
+PACKAGES_BENCH=("${PACKAGES_TEST[@]}" linux-perf)
 # shellcheck disable=SC2034 # scripts/check reads it
 PACKAGES_CHECK=("${PACKAGES_TEST[@]}" clang clang-format clang-tidy libclang-rt-14-dev shellcheck git)
 

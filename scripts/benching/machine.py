@@ -39,6 +39,12 @@ class Process:
         self.process.terminate()
         self.process.wait()
 
+    def __str__(self):
+        return " ".join(self.process.args[3:])
+
+    def ended(self):
+        return self.process.poll() is not None
+
     def tree(self):
         """Its pid and its children's (nginx has workers)."""
         pid = self.process.pid

@@ -45,7 +45,8 @@ def report_goal(name, weir, peer, rounds):
 
 def report_calls(name, load, counted):
     """counted: {balancer: (units, {call: times})}."""
-    print(f"\n### {name}: system calls of the balancer for 10,000 {load.calls_unit}\n\n| | all | by name |\n|---|---|---|")
+    print(f"\n### {name}: system calls of the balancer for 10,000 {load.calls_unit}\n")
+    print("| | all | by name |\n|---|---|---|")
     for balancer, (units, calls) in counted.items():
         each = {call: times * 10000 / (units * load.calls_per_unit) for call, times in calls.items()}
         total = each.pop("all")

@@ -24,8 +24,8 @@ def server(folder):
     return Process(LOAD_CORE, "nginx", "-c", folder / "server.conf", "-p", folder)
 
 
-def wait_for(port):
-    until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, f"port {port} listens")
+def wait_for(port, process):
+    until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, f"port {port} listens", process)
 
 
 def exchange(port):

@@ -25,8 +25,8 @@ def exchange(port):
     return flow
 
 
-def wait_for(port):
-    until(lambda: exchange(port).close() is None, f"port {port} answers")
+def wait_for(port, process):
+    until(lambda: exchange(port).close() is None, f"port {port} answers", process)
 
 
 class UdpLoad:
