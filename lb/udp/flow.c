@@ -70,7 +70,7 @@ static void unreserve(struct udp_port *port)
  * Who must go for a newcomer: the oldest that has not sent a second datagram (of a flood, all), or
  * else one that has long been silent. NULL: nobody.
  */
-static struct flow *find_victim(struct udp_port *port)
+static struct flow *victim_of(struct udp_port *port)
 {
     if (!list_empty(&port->fresh))
         return list_first(&port->fresh, struct flow, order);
@@ -82,6 +82,27 @@ static struct flow *find_victim(struct udp_port *port)
         list_add_tail(&port->settled, &flow->order);
     }
     return NULL;
+}
+
+static uint32_t flows_of(const struct udp_port *port)
+{
+    return atomic_load_explicit(port->flows, memory_order_relaxed);
+}
+
+/* When the process is full, the listener that has most flows pays: a flood of one would otherwise
+ * leave no room for clients of the others. */
+static struct flow *find_victim(struct udp_port *port)
+{
+    struct udp *udp = port->udp;
+    struct udp_port *largest = port;
+    struct flow *victim;
+
+    for (uint32_t i = 0; i < udp->port_count && flows_of(port) < port->limit; i++) {
+        if (flows_of(udp->port[i]) > flows_of(largest))
+            largest = udp->port[i];
+    }
+    victim = victim_of(largest);
+    return victim == NULL && largest != port ? victim_of(port) : victim;
 }
 
 static bool make_room(struct udp_port *port)
@@ -147,6 +168,14 @@ static void leave_server(struct flow *flow)
     server_put(&flow->server);
 }
 
+/* Not the client itself: what it answers would come back to it. */
+static bool may_move_to(const struct server *server, const union inet_address *client,
+                        bool even_to_suspect)
+{
+    return (even_to_suspect || !is_suspect(server)) &&
+           !inet_address_equal(client, &server->address.inet);
+}
+
 bool flow_move(struct flow *flow, bool even_to_suspect)
 {
     struct udp *udp = flow->port->udp;
@@ -159,7 +188,8 @@ bool flow_move(struct flow *flow, bool even_to_suspect)
     next = flow_choose(flow->port, &client, &tried);
     if (next == NULL)
         return false;
-    if ((!even_to_suspect && is_suspect(next)) || upstream_take(udp, flow, next, &upstream) < 0) {
+    if (!may_move_to(next, &client, even_to_suspect) ||
+        upstream_take(udp, flow, next, &upstream) < 0) {
         flow_give_back(next);
         return false;
     }
@@ -167,7 +197,8 @@ bool flow_move(struct flow *flow, bool even_to_suspect)
     leave_server(flow);
     join_server(flow, next, upstream);
     flow->moves++;
-    flow->owed = 0; /* what the other one owed will not come */
+    /* What the other one owed will not come; what is about to be sent will be answered. */
+    flow->owed = (int64_t)udp->sending * flow->port->policy->responses;
     metrics_add(udp->env.metrics, METRIC_FLOWS_MOVED, 1);
     return true;
 }

@@ -110,6 +110,7 @@ struct udp {
     struct tray out; /* from servers, until `flush` */
     struct poller_task flush;
     struct outbox requests;
+    uint32_t sending; /* datagrams of the flow that request_send is at */
     struct parcel parcel[PARCELS];
     uint32_t parcels;
 };

@@ -193,6 +193,15 @@ static uint16_t take_parcels(struct flow *flow)
     return first;
 }
 
+static uint32_t count_parcels(const struct udp *udp, uint16_t at)
+{
+    uint32_t count = 0;
+
+    for (; at != PARCEL_NONE; at = udp->parcel[at].next)
+        count += train_count(&udp->parcel[at].train);
+    return count;
+}
+
 static void drop_parcels(struct udp *udp, uint16_t at, enum metric why)
 {
     for (; at != PARCEL_NONE; at = udp->parcel[at].next)
@@ -206,6 +215,7 @@ void request_send(struct flow *flow)
     uint16_t at = take_parcels(flow);
     bool is_down;
 
+    udp->sending = count_parcels(udp, at);
     if (flow_must_move(flow, &is_down) && !flow->port->policy->per_packet &&
         !flow_move(flow, is_down) && is_down) {
         drop_parcels(udp, at, METRIC_DROP_NO_SERVER);
