@@ -68,8 +68,8 @@ static const struct config_key rows[] = {
      .standard = "hold",
      .inherits = true,
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "What happens to a client while no server can be used: it waits up to "
-             "connect_timeout, or is reset at once."},
+     .help = "What happens to a client of TCP while no server can be used: it waits up to "
+             "connect_timeout, or is reset at once. A datagram is dropped."},
     {.section = SECTION_POOL,
      .name = "on_down",
      CHOICE(config_pool, on_down, on_down),
@@ -77,7 +77,8 @@ static const struct config_key rows[] = {
      .inherits = true,
      .reload = RELOAD_LIVE,
      .help = "What happens to the sessions of a server that goes down: they may finish until "
-             "drain_deadline, may stay, or are reset at once."},
+             "drain_deadline, may stay, or are reset at once. Its flows move to another server "
+             "with their next datagram, stay, or end at once."},
     {.section = SECTION_POOL,
      .name = "drain_deadline",
      DURATION(config_pool, drain_deadline),
@@ -85,7 +86,8 @@ static const struct config_key rows[] = {
      .standard = "5m",
      .inherits = true,
      .reload = RELOAD_LIVE,
-     .help = "How long the sessions of a drained server may go on before they are reset."},
+     .help = "How long the sessions and flows of a drained server may go on before they are "
+             "ended."},
 
     /* pools.servers */
     {.section = SECTION_SERVER,
@@ -106,7 +108,7 @@ static const struct config_key rows[] = {
      .most = CONFIG_WEIGHT_MAX,
      .standard = "100",
      .reload = RELOAD_LIVE,
-     .help = "Its share of new sessions, relative to the others of the pool. 0: none."},
+     .help = "Its share of new sessions and flows, relative to the others of the pool. 0: none."},
     {.section = SECTION_SERVER,
      .name = "backup",
      SWITCH(config_server, backup),
@@ -119,7 +121,7 @@ static const struct config_key rows[] = {
      .most = CONNECTIONS_MAX,
      .standard = "0",
      .reload = RELOAD_LIVE,
-     .help = "Sessions at once. 0: no limit."},
+     .help = "Sessions and flows at once. 0: no limit."},
 
     /* pools.health */
     {.section = SECTION_HEALTH,

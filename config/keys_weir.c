@@ -42,7 +42,7 @@ static const struct config_key rows[] = {
      .standard = "0",
      .reload = RELOAD_LIVE,
      .help = "Sessions at once in the whole process. 0: as many as the limit of descriptors "
-             "(RLIMIT_NOFILE) allows."},
+             "(RLIMIT_NOFILE) allows, of which flows have a half where UDP is served too."},
     {.section = SECTION_WEIR,
      .name = "shutdown_deadline",
      DURATION(config_weir, shutdown_deadline),
