@@ -24,6 +24,7 @@ static json_t *descriptors_object(const struct control_status *status)
     reply_add_number(&object, "flows", status->limits.flows);
     reply_add_number(&object, "resting", status->limits.resting);
     reply_add_flag(&object, "lowered", status->limits.lowered);
+    reply_add_flag(&object, "flows_lowered", status->limits.flows_lowered);
     return reply_end(&object);
 }
 

@@ -19,11 +19,12 @@ from lib.weir import BUILD, AdminError
 
 SERVER_FIELDS = {
     "pool": str, "name": str, "address": str, "weight": int, "admin": str, "health": str,
-    "usable": bool, "reason": str, "sessions": int, "sessions_total": int, "bytes_in": int,
-    "bytes_out": int, "connect_failures": int, "resets": int,
+    "usable": bool, "reason": str, "sessions": int, "sessions_total": int, "flows": int,
+    "flows_total": int, "bytes_in": int, "bytes_out": int, "connect_failures": int, "resets": int,
+    "refused": int,
 }
 DRAIN_FIELDS = {
-    "cause": str, "sessions_left": int, "ended_self": int, "ended_quiet": int,
+    "cause": str, "sessions_left": int, "flows_left": int, "ended_self": int, "ended_quiet": int,
     "ended_deadline": int, "deadline_left_ms": int,
 }
 SESSION_FIELDS = {
@@ -32,12 +33,12 @@ SESSION_FIELDS = {
 }
 POOL_FIELDS = {
     "name": str, "scheduler": str, "servers": int, "usable": int, "draining": int,
-    "sessions": int, "sessions_total": int, "bytes_in": int, "bytes_out": int,
-    "connect_failures": int, "resets": int,
+    "sessions": int, "sessions_total": int, "flows": int, "flows_total": int, "bytes_in": int,
+    "bytes_out": int, "connect_failures": int, "resets": int, "refused": int,
 }
 STATUS_FIELDS = {
     "version": str, "pid": int, "uptime_s": int, "state": str, "workers": int, "sessions": int,
-    "descriptors": dict, "log": dict, "control_turn_us": int, "worker_turn_us": int,
+    "flows": int, "descriptors": dict, "log": dict, "control_turn_us": int, "worker_turn_us": int,
 }
 
 
@@ -203,9 +204,11 @@ def test_status(echo_weir, sessions):
     assert status["workers"] == 1
     assert status["sessions"] == len(clients)
     held = status["descriptors"]
-    assert set(held) == {"open", "limit", "reserved", "sessions", "pipes", "lowered"}
+    assert set(held) == {"open", "limit", "reserved", "sessions", "pipes", "flows", "resting",
+                         "lowered", "flows_lowered"}
     # The sum that status shows is what fits: DESIGN §5.
     assert held["reserved"] + 2 * held["sessions"] + 2 * held["pipes"] <= held["limit"]
+    assert held["flows"] == held["resting"] == 0, "nothing is kept for UDP where there is none"
     assert abs(held["open"] - len(os.listdir(f"/proc/{running.pid}/fd"))) <= 2
     assert status["log"]["dropped"] == 0
 
@@ -306,11 +309,11 @@ def test_show_sessions_streams(weir, tcp_server, sessions):
 def test_help_tells_every_command(weir, responders):
     running = weir([responders(1)[0].address])
     rows = running.admin("help")
-    assert len(rows) >= 15
+    assert len(rows) >= 17
     for row in rows:
         assert set(row) == {"command", "arguments", "access", "help"}
     assert {row["command"] for row in rows if row["access"] == "write"} == \
-        {"drain", "enable", "disable", "weight", "kill session"}
+        {"drain", "enable", "disable", "weight", "kill session", "kill flow"}
     text = ctl(running, "help").stdout
     for row in rows:
         assert f"{row['command']} {row['arguments']}".rstrip() + "\n" in text

@@ -76,7 +76,11 @@ static inline void fake_pool(struct control *control, size_t index, const char *
                                             .path = FAKE_NONE,
                                             .host = FAKE_NONE,
                                             .status = FAKE_NONE,
-                                            .body = FAKE_NONE},
+                                            .body = FAKE_NONE,
+                                            .send = FAKE_NONE,
+                                            .expect = FAKE_NONE,
+                                            .dns_name = FAKE_NONE,
+                                            .dns_address = FAKE_NONE},
                                  .servers = control->server[index],
                                  .server_count = servers};
     for (size_t i = 0; i < servers; i++) {

@@ -214,6 +214,7 @@ static void tells_its_status(void **state)
     assert_int_equal(number_at(descriptors, "pipes"), 20);
     assert_int_equal(number_at(descriptors, "flows"), 60);
     assert_int_equal(number_at(descriptors, "resting"), 24);
+    assert_true(json_is_false(json_object_get(descriptors, "flows_lowered")));
     json_decref(status);
 }
 
