@@ -5,6 +5,8 @@ responder(…)   test/lib/responder; nginx(…), haproxy(…) likewise; see lib/
 redis(), postgres()   see lib/databases.py
 caller(address, …), wrk(address, …)   load; see lib/load.py
 tcp_server(handler)   a plain TCP server in a thread; see lib/peers.py
+udp_echo(name, …), udp_load(mode, address, …), udp_flood(address, …), udp_client(weir)
+               datagrams; see lib/udp.py
 udp_server(handler)   a plain UDP server in a thread; see lib/udp_peers.py
 namespace()    a network namespace; see lib/netns.py
 """
@@ -17,6 +19,7 @@ from lib.load import Caller, Wrk
 from lib.netns import Namespace
 from lib.peers import TcpServer
 from lib.servers import Haproxy, Nginx, Responder
+from lib.udp import Client, UdpEcho, UdpFlood, UdpLoad
 from lib.udp_peers import UdpServer
 from lib.weir import Weir, sections
 
@@ -75,6 +78,25 @@ redis = _factory(Redis)
 postgres = _factory(Postgres)
 caller = _factory(Caller)
 wrk = _factory(Wrk)
+udp_echo = _factory(UdpEcho)
+udp_load = _factory(UdpLoad)
+udp_flood = _factory(UdpFlood)
+
+
+@pytest.fixture
+def udp_echoes(udp_echo):
+    """udp_echoes(3): so many servers of datagrams named a, b, c …"""
+    return lambda count, **options: [
+        udp_echo(chr(ord("a") + index), **options) for index in range(count)]
+
+
+@pytest.fixture
+def udp_client():
+    """udp_client(weir): a client of its first listener, with an address of its own."""
+    with contextlib.ExitStack() as cleanup:
+        def make(weir, source=None, **options):
+            return cleanup.enter_context(Client(weir.address, source, **options))
+        yield make
 
 
 @pytest.fixture

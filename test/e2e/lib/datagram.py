@@ -24,8 +24,21 @@ class DatagramServer(Server):
         return is_bound(self.process.pid, self.port)
 
 
+def _catches(pid, signo):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        caught = next(line for line in status if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) >> (signo - 1) & 1
+
+
 class _Telling:
     """A process that tells a line of JSON at SIGUSR1, and one at its end."""
+
+    def start(self):
+        super().start()
+        # Before that the signal would end it.
+        eventually(lambda: self.process.poll() is not None
+                   or _catches(self.process.pid, signal.SIGUSR1), 5, "it can be asked")
+        return self
 
     def _told(self):
         return [json.loads(line) for line in self.output().split("\n")[:-1]
