@@ -140,6 +140,22 @@ def test_weirctl_prints_flows(echo_weir, flows):
     assert "1 flows left" in ctl(running, "drain", "web/a", "deadline=1h").stdout
 
 
+def test_refusals_and_moves_are_told(weir, udp_server, flows):
+    servers = [udp_server(), udp_server()]
+    running = weir([server.address for server in servers], listener=udp.listener())
+    victim, _ = flows(running, 2)
+    servers[0].close()
+    # The first datagram is refused, and the flow moves with one of the next.
+    eventually(lambda: victim.send() or victim.waiting(), 10, "the other server answers")
+    assert running.server("a")["refused"] >= 1
+    assert (running.server("a")["flows"], running.server("b")["flows"]) == (0, 2)
+    assert running.server("b")["flows_total"] == 2
+    assert running.admin("show counters")["flows_moved"] == 1
+    [row] = running.admin(f"show flows client={victim.address}")
+    assert row["server"] == "b"
+    assert "REFUSED" in ctl(running, "show", "servers").stdout
+
+
 # ---- what is changed ----
 
 def test_kill_flow(echo_weir, flows):
@@ -195,6 +211,20 @@ def test_disable_ends_flows_by_on_down(echo_weir, flows):
     running.wait_flows(1)
     [line] = running.wait_flow_lines(1)
     assert (line["server"], line["end"]) == ("b", "drain-deadline")
+
+
+def test_a_server_goes_down_and_its_flows_end(weir, udp_server, flows):
+    server = udp_server()
+    running = weir([server.address], listener=udp.listener(),
+                   pool={"on_down": "kill",
+                         "health": {"type": "udp", "send": "up?", "expect": "up?", "fall": 1,
+                                    "interval": "100ms", "timeout": udp.seconds(0.1)}})
+    flows(running, 2)
+    server.close()
+    running.wait_flows(0)
+    assert [(line["end"], line["by"]) for line in running.wait_flow_lines(2)] == \
+        [("server-down", "weir")] * 2
+    assert running.server("a")["health"] == "down"
 
 
 def test_flows_end_with_weir_once_they_are_silent(echo_weir, flows):
