@@ -30,7 +30,7 @@ struct health_target;
 /* One sentence of why, e.g. "3 of 3 probes failed: connect to 10.0.0.2:80: connection refused". */
 typedef void health_change_fn(void *owner, void *subject, enum health_state state,
                               const char *reason);
-/* The doubt of health_suspect is over: a verdict came, or its time is up. */
+/* The doubt of health_suspect is over: a probe agrees with what is known, or its time is up. */
 typedef void health_clear_fn(void *owner, void *subject);
 
 struct health_callbacks {
@@ -57,10 +57,11 @@ must_check int health_add(struct health *health, const struct config_health *set
 void health_remove(struct health *health, struct health_target **target);
 
 /*
- * A worker saw the server fail: probe now instead of at the next interval. Without a probe the
- * doubt ends after HEALTH_SUSPECT_MS. Either way `cleared` is called once. A probe that was under
- * way already says nothing of it: the next one follows at once. However often servers are doubted,
- * each is probed at most ten times a second.
+ * A worker saw the server fail: probe now instead of at the next interval. The doubt ends with a
+ * probe that passes, or with the one that makes the server down; without a probe after
+ * HEALTH_SUSPECT_MS. Each way `cleared` is called once. A probe that was under way already says
+ * nothing of it: the next one follows at once. However often servers are doubted, each is probed at
+ * most ten times a second.
  */
 #define HEALTH_SUSPECT_MS 2000
 void health_suspect(struct health *health, struct health_target *target);

@@ -96,7 +96,8 @@ void target_verdict(struct health_target *target, bool passed, const char *detai
     record(target, passed, detail, now_ms);
     uint32_t needed = verdicts_needed(&target->verdicts, &target->settings);
     bool changed = verdicts_count(&target->verdicts, &target->settings, passed);
-    bool clears = target->suspect && !target->again;
+    /* One failure of several that are needed says nothing for the server: the doubt stays. */
+    bool clears = target->suspect && !target->again && target->verdicts.streak == 0;
 
     uint64_t wait = target->again ? DOUBT_GAP_MS : random_interval(target);
     set_timer(target, MAX(target->started_ms + wait, now_ms));

@@ -442,6 +442,44 @@ static void a_suspect_that_fails_is_down_first(void **state)
     world_end();
 }
 
+static void a_doubt_outlives_the_failures_before_down(void **state)
+{
+    (void)state;
+    struct config_health settings = fake_settings();
+    struct fake_server *server = add_up(&settings);
+    world_run_for(1000);
+    unsigned starts = server->starts;
+    server->answer = FAKE_FAILS;
+    server->on_clear = told_down_before_the_mark_goes;
+    health_suspect(world.health, server->target);
+    while (server->state == HEALTH_UP) {
+        assert_int_equal(server->clears, 0);
+        world_run_to_start(server);
+        world_run_for(0);
+    }
+    assert_int_equal(server->starts, starts + 3);
+    assert_int_equal(server->clears, 1);
+    world_end();
+}
+
+static void a_doubt_ends_with_the_first_pass(void **state)
+{
+    (void)state;
+    struct config_health settings = fake_settings();
+    struct fake_server *server = add_up(&settings);
+    world_run_for(1000);
+    server->answer = FAKE_FAILS;
+    health_suspect(world.health, server->target);
+    world_run_for(0);
+    assert_int_equal(server->clears, 0);
+    server->answer = FAKE_PASSES;
+    world_run_to_start(server);
+    world_run_for(0);
+    assert_int_equal(server->clears, 1);
+    assert_int_equal(server->state, HEALTH_UP);
+    world_end();
+}
+
 /* It may have asked before what the worker saw. */
 static void a_probe_under_way_does_not_answer_a_doubt(void **state)
 {
@@ -678,6 +716,8 @@ int main(void)
         cmocka_unit_test(a_suspect_is_probed_at_once_and_cleared_once),
         cmocka_unit_test(intervals_go_on_from_the_suspect_probe),
         cmocka_unit_test(a_suspect_that_fails_is_down_first),
+        cmocka_unit_test(a_doubt_outlives_the_failures_before_down),
+        cmocka_unit_test(a_doubt_ends_with_the_first_pass),
         cmocka_unit_test(a_probe_under_way_does_not_answer_a_doubt),
         cmocka_unit_test(doubts_cannot_hurry_more_than_ten_a_second),
         cmocka_unit_test(without_a_probe_it_is_up_from_within_the_call),

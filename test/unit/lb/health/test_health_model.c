@@ -78,11 +78,13 @@ static void model_verdict(struct model *model, bool passed, uint64_t now)
 {
     model_count(model, passed);
     uint64_t next = model->last_start + model_interval(model);
+    bool undecided = model->state == HEALTH_UP ? model->failures > 0 : model->passes > 0;
     if (model->doubted_under_way)
         next = model->last_start + GAP;
-    else if (model->doubted)
+    else if (model->doubted && !undecided) {
         model->clears++;
-    model->doubted = model->doubted_under_way;
+        model->doubted = false;
+    }
     model_expect(model, MAX(next, now), MAX(next, now));
 }
 
