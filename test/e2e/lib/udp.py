@@ -1,5 +1,6 @@
 """Datagrams through weir: its listener, one client in the test's own hands, a flood, and what a
 load must not have met. Loads and servers are in lib/datagram.py."""
+import contextlib
 import socket
 
 from lib.datagram import Echo, Load, words
@@ -59,14 +60,15 @@ def check_clean(told):
 class Client:
     """One address that sends datagrams to `front`, and hears from anywhere. A context manager."""
 
-    def __init__(self, front, source=None, *, sock=None, timeout=5):
+    def __init__(self, front, source=None, *, namespace=None, timeout=5):
         family = socket.AF_INET6 if ":" in front[0] else socket.AF_INET
-        self.sock = sock or socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.settimeout(timeout * SLOW)
         self.front = front
         self._timeout = timeout
-        # Bound to the address that it will have, so that it is known from the start.
-        self.sock.bind(source or (self._towards(family), 0))
+        with namespace.entered() if namespace else contextlib.nullcontext():
+            self.sock = socket.socket(family, socket.SOCK_DGRAM)
+            # Bound to the address that it will have, so that it is known from the start.
+            self.sock.bind(source or (self._towards(family), 0))
+        self.sock.settimeout(timeout * SLOW)
         self.address = join(*self.sock.getsockname()[:2])
 
     def _towards(self, family):
@@ -80,7 +82,8 @@ class Client:
     def receive(self):
         """The next datagram; it must come from where this one sends to."""
         data, peer = self.sock.recvfrom(1 << 16)
-        assert peer[:2] == tuple(self.front[:2]), f"a reply from {peer}"
+        # A link-local address is told with its interface.
+        assert (peer[0].partition("%")[0], peer[1]) == self.front[:2], f"a reply from {peer}"
         return data
 
     def ask(self, data=b"ping"):

@@ -127,10 +127,22 @@ class Weir:
         if self.process.poll() is None and self.before is not None:
             self.check_snapshot()
             children = snapshot.children(self.pid)
+            self._end_flows()
             code = self.stop()
             assert code == 0, f"weir exited {code}:\n{self.stderr()}"
             eventually(lambda: not any(map(snapshot.is_alive, children)), 2, "the helper is gone")
         self.check_stderr()
+
+    def _end_flows(self):
+        """Has it stop, without the second of silence that flows are given then."""
+        def is_stopping():
+            with contextlib.suppress(AdminError):  # it may be gone in the middle of an answer
+                return self.process.poll() is not None or \
+                    self.admin("status")["state"] == "draining"
+
+        if self.admin("status")["flows"]:
+            os.kill(self.pid, signal.SIGTERM)
+            eventually(is_stopping, 5, "weir is stopping")
 
     def check_snapshot(self):
         """The descriptors, sockets and sessions are those that it had when it was ready."""
