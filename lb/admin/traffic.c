@@ -5,7 +5,7 @@
  * Fails:   by answering with an error.
  *
  * The slices of an answer come from the workers; the next is asked for when the line of the one
- * before is written. What sessions and flows differ in is one row of the table below.
+ * before is written. All that sessions and flows differ in is struct traffic.
  */
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
