@@ -30,6 +30,7 @@ static struct {
     const char *name;
     bool named; /* the name goes before each reply */
     uint64_t delay_us;
+    bool late; /* the first reply is not delayed */
     unsigned replies;
     size_t size; /* of a reply; 0: the request's */
     bool gro;
@@ -77,6 +78,7 @@ static void usage(void)
          "  --name NAME       replies begin with NAME and a space\n"
          "  --delay MS        each reply waits so long\n"
          "  --replies N       so many replies to each datagram (1); 0: it only counts\n"
+         "  --late            the first of them does not wait\n"
          "  --size B          a reply is cut to B bytes, or zeroes are added\n"
          "  --gro             takes and sends what belongs together in one piece (UDP_GRO,\n"
          "                    UDP_SEGMENT); a reply is then the bare request\n"
@@ -166,9 +168,9 @@ static void replies_send(struct request *requests, size_t n)
     }
 }
 
-static void answer(struct request *requests, size_t n)
+static void answer(struct request *requests, size_t n, unsigned times)
 {
-    for (unsigned i = 0; i < opt.replies; i++)
+    for (unsigned i = 0; i < times; i++)
         replies_send(requests, n);
 }
 
@@ -192,7 +194,7 @@ static void answer_due(void)
 
     while ((kept = STAILQ_FIRST(&delayed)) != NULL && kept->due_us <= now) {
         STAILQ_REMOVE_HEAD(&delayed, link);
-        answer(&kept->request, 1);
+        answer(&kept->request, 1, opt.late ? opt.replies - 1 : opt.replies);
         free(kept);
     }
 }
@@ -245,8 +247,8 @@ static void serve(void)
             if (opt.delay_us > 0)
                 delay(&requests[i]);
         }
-        if (opt.delay_us == 0)
-            answer(requests, n);
+        if (opt.delay_us == 0 || opt.late)
+            answer(requests, n, opt.late ? 1 : opt.replies);
         answer_due();
         if (telling)
             tell();
@@ -284,10 +286,15 @@ static void name_set(const char *name)
 static const char *options_parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"listen", required_argument, NULL, 'l'},  {"name", required_argument, NULL, 'n'},
-        {"delay", required_argument, NULL, 'd'},   {"size", required_argument, NULL, 's'},
-        {"replies", required_argument, NULL, 'r'}, {"gro", no_argument, NULL, 'g'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"listen", required_argument, NULL, 'l'},
+        {"name", required_argument, NULL, 'n'},
+        {"delay", required_argument, NULL, 'd'},
+        {"size", required_argument, NULL, 's'},
+        {"replies", required_argument, NULL, 'r'},
+        {"late", no_argument, NULL, 'a'},
+        {"gro", no_argument, NULL, 'g'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     const char *listen = NULL;
     int option;
@@ -305,6 +312,8 @@ static const char *options_parse(int argc, char **argv)
             opt.replies = (unsigned)number_parse("replies", optarg, 0, 1000);
         else if (option == 's')
             opt.size = number_parse("size", optarg, 1, DATAGRAM_MAX);
+        else if (option == 'a')
+            opt.late = true;
         else if (option == 'g')
             opt.gro = true;
         else
@@ -312,6 +321,8 @@ static const char *options_parse(int argc, char **argv)
     }
     if (listen == NULL || optind < argc)
         refuse("--listen ADDRESS is needed");
+    if (opt.late && (opt.delay_us == 0 || opt.replies < 2))
+        refuse("--late goes with --delay, and --replies of 2 or more");
     if (opt.gro && (opt.named || opt.size > 0))
         refuse("--gro goes with neither --name nor --size");
     return listen;
