@@ -143,7 +143,7 @@ static int bind_socket(struct opening *opening, struct listener *listener, uint3
     const struct address *address = &config->bind.address;
     /* clang-tidy takes it that listener_count may have grown since listener_init saw each. */
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-    int type = is_udp(config) ? SOCK_DGRAM : SOCK_STREAM;
+    int type = config->protocol == CONFIG_PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM;
     int fd = socket(address->any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return refuse(opening, config, errno, "socket");
