@@ -211,6 +211,14 @@ static struct pool_drain drain_in_force(const struct pool_member *member,
     return sum;
 }
 
+/* Flows need not wait for a deadline: a datagram is as good a place to part as any. */
+static bool is_deserted(const struct pool_member *member)
+{
+    return member->drain[DRAIN_CAUSE_DOWN].deadline_ms != 0 ||
+           (member->admin == SERVER_MAINTENANCE &&
+            member->drain[DRAIN_CAUSE_OPERATOR].deadline_ms != 0);
+}
+
 /* Shows the workers what is in force. The deadline goes last: see struct server. */
 static void drain_publish(struct pool_member *member)
 {
@@ -223,6 +231,7 @@ static void drain_publish(struct pool_member *member)
     } else {
         member->drain_started_ms = 0;
     }
+    atomic_store_explicit(&server->deserted, is_deserted(member), memory_order_relaxed);
     atomic_store_explicit(&server->drain_deadline_ms, drain.deadline_ms, memory_order_release);
     member->pool->dirty = true;
 }

@@ -64,6 +64,9 @@ struct server {
     _Atomic uint64_t drain_deadline_ms;
     _Atomic uint64_t drain_quiet_ms; /* from when on a quiet session is ended */
     _Atomic uint32_t drain_cause;    /* enum server_drain_cause */
+    /* Its flows go elsewhere with their next datagram: down or in maintenance, and not to be kept.
+     */
+    _Atomic bool deserted;
     /* Takes no new session, whatever the view says that a worker still has: an operator's word
      * holds from the reply on, not from the next view on. */
     _Atomic bool closed;

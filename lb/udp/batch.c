@@ -110,7 +110,7 @@ bool tray_get(const struct tray *tray, uint32_t slot, struct train *out_train,
 
 /* ---- sending: filling ---- */
 
-static struct cmsghdr *next_control(struct msghdr *header, union control *control, int level,
+static struct cmsghdr *next_control(struct msghdr *header, struct control *control, int level,
                                     int type, size_t size)
 {
     size_t at = header->msg_controllen;

@@ -52,10 +52,10 @@ struct local {
 };
 
 /* Room for UDP_GRO or UDP_SEGMENT and for the packet info of both families, cmsg(3). */
-union control {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in_pktinfo)) +
-               CMSG_SPACE(sizeof(struct in6_pktinfo))];
+struct control {
+    _Alignas(
+        struct cmsghdr) char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in_pktinfo)) +
+                                   CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 /* ---- receiving ---- */
@@ -65,7 +65,7 @@ struct tray {
     uint32_t used; /* slots that hold a message */
     struct mmsghdr header[BATCH];
     struct iovec iov[BATCH];
-    union control control[BATCH];
+    struct control control[BATCH];
     union inet_address from[BATCH];
 };
 
@@ -87,7 +87,7 @@ must_check bool tray_get(const struct tray *tray, uint32_t slot, struct train *o
 struct message {
     void *stream; /* whose: only datagrams of one stream are joined */
     union inet_address to;
-    union control control;
+    struct control control;
     uint32_t length;
     uint32_t segment;
     uint32_t segments;

@@ -144,14 +144,10 @@ static bool is_suspect(const struct server *server)
     return atomic_load_explicit(&server->live.suspect, memory_order_relaxed) != 0;
 }
 
-bool flow_must_move(const struct flow *flow, bool *out_is_down)
+bool flow_must_move(const struct flow *flow, bool *out_is_deserted)
 {
-    const struct server *server = flow->server;
-
-    *out_is_down =
-        atomic_load_explicit(&server->drain_deadline_ms, memory_order_acquire) != 0 &&
-        atomic_load_explicit(&server->drain_cause, memory_order_relaxed) == DRAIN_CAUSE_DOWN;
-    return *out_is_down || is_suspect(server);
+    *out_is_deserted = atomic_load_explicit(&flow->server->deserted, memory_order_relaxed);
+    return *out_is_deserted || is_suspect(flow->server);
 }
 
 static void join_server(struct flow *flow, struct server *server, struct upstream *upstream)

@@ -140,8 +140,8 @@ void flow_end(struct flow *flow, enum flow_end_reason reason);
 void flow_requested(struct flow *flow, uint32_t count, uint32_t bytes);
 /* It takes no more of its client's datagrams, who gets another flow. */
 void flow_spend(struct flow *flow);
-/* Its server is suspect, or has gone down: no place to stay for a flow that another could serve. */
-bool flow_must_move(const struct flow *flow, bool *out_is_down);
+/* Its server is suspect, or deserted: no place to stay for a flow that another could serve. */
+bool flow_must_move(const struct flow *flow, bool *out_is_deserted);
 /* To another server, to a suspect one only if allowed: two such would play ball with it. False, and
  * nothing changed, when none is to be had. */
 bool flow_move(struct flow *flow, bool even_to_suspect);

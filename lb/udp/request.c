@@ -213,11 +213,11 @@ void request_send(struct flow *flow)
     static const struct destination connected;
     struct udp *udp = flow->port->udp;
     uint16_t at = take_parcels(flow);
-    bool is_down;
+    bool is_deserted;
 
     udp->sending = count_parcels(udp, at);
-    if (flow_must_move(flow, &is_down) && !flow->port->policy->per_packet &&
-        !flow_move(flow, is_down) && is_down) {
+    if (flow_must_move(flow, &is_deserted) && !flow->port->policy->per_packet &&
+        !flow_move(flow, is_deserted) && is_deserted) {
         drop_parcels(udp, at, METRIC_DROP_NO_SERVER);
         return;
     }

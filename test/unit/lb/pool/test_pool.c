@@ -336,6 +336,28 @@ static void enabling_leaves_what_down_began(void **state)
     assert_drains(NOW + 500, NOW + 1000, DRAIN_CAUSE_DOWN);
 }
 
+/* Flows stay with an operator's drain, and leave what is down or in maintenance. */
+static void flows_desert_what_is_down(void **state)
+{
+    const _Atomic bool *deserted = &world.a->server->deserted;
+
+    (void)state;
+    pool_member_set_admin(world.a, SERVER_DRAIN, 5000, NOW);
+    assert_false(atomic_load(deserted));
+    down(); /* though the operator's deadline is the sooner one */
+    assert_true(atomic_load(deserted));
+    pool_member_set_health(world.a, HEALTH_UP, "back", NOW + 100);
+    assert_false(atomic_load(deserted));
+    pool_member_set_admin(world.a, SERVER_MAINTENANCE, 0, NOW);
+    assert_true(atomic_load(deserted));
+    pool_member_set_admin(world.a, SERVER_ENABLED, 0, NOW);
+    assert_false(atomic_load(deserted));
+    fixture_pool[0].on_down = CONFIG_DOWN_KEEP;
+    down();
+    pool_member_set_admin(world.a, SERVER_MAINTENANCE, 0, NOW);
+    assert_false(atomic_load(deserted));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -362,6 +384,7 @@ int main(void)
         TEST(up_ends_no_drain_of_an_operator),
         TEST(up_leaves_the_operators_later_deadline),
         TEST(enabling_leaves_what_down_began),
+        TEST(flows_desert_what_is_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
