@@ -196,10 +196,12 @@ static void deliver_stop(struct mail *mail, void *owner)
     worker->flow_end_cursor = 0;
     while (!walk_end(worker, UINT64_MAX))
         continue;
+    free(worker->drain); /* who stops a worker does not wait to hear that it is idle */
+    worker->drain = NULL;
     wheel_cancel(&worker->wheel, &worker->view_timer);
     wheel_cancel(&worker->wheel, &worker->drain_timer);
     wheel_cancel(&worker->wheel, &worker->end_timer);
-    worker_close_handles(worker);
+    mailbox_close(&worker->mailbox);
 }
 
 static int post_order(struct worker *worker, mail_fn *deliver)

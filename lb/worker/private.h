@@ -20,14 +20,10 @@ struct worker {
     struct worker_options options;
     uv_thread_t thread;
     uv_loop_t loop;
-    uv_poll_t events;
-    uv_check_t check;
-    uv_idle_t busy;
-    uv_timer_t alarm;
-    uint64_t alarm_ms; /* what `alarm` is set to; WHEEL_NEVER when it is not */
     struct mailbox mailbox;
     struct mail stop; /* the last one */
     struct poller poller;
+    bool has_mail; /* the libuv loop is to run in this turn */
     struct wheel wheel;
     struct pipe_pool pipes;
     struct metrics metrics;
@@ -72,6 +68,5 @@ void worker_end_tick(struct wheel_timer *timer, uint64_t now_ms);
 void worker_tell_idle(struct worker *worker);
 
 /* ---- worker.c ---- */
-void worker_close_handles(struct worker *worker);
 /* On control: waits for the thread and frees all. */
 void worker_join(struct worker **worker);

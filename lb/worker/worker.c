@@ -1,12 +1,14 @@
 /*
- * A worker's thread and loop. The epoll set stands inside the libuv loop as one uv_poll_t; a turn
- * is
+ * A worker's thread and loop. The libuv loop, which only the mailbox uses, stands inside the epoll
+ * set as one more descriptor (uv_backend_fd), so that a wake-up by a socket is one system call; the
+ * other way round, the set as a uv_poll_t of the loop, it is two. A turn is
  *
- *   poll    the mailbox (a uv_async_t), and one batch of the set's events
- *   check   tasks of the run queue, the wheel, the memory of ended sessions, the next wake-up
+ *   wait    until the wheel's next time at the longest, not at all while tasks are queued
+ *   events  of one batch; the mailbox, if it was among them
+ *   tasks   of the run queue, the wheel, the memory of what ended
  *
- * While tasks are queued a uv_idle_t keeps libuv from blocking. All of it belongs to the thread:
- * control reaches it by mail alone, and what control may read is atomic.
+ * All of it belongs to the thread: control reaches it by mail alone, and what control may read is
+ * atomic.
  */
 #include "lb/worker/private.h"
 
@@ -15,6 +17,7 @@
 #include "common/loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,64 +67,43 @@ static void end_turn(struct worker *worker)
     worker->turn_us = 0;
 }
 
-static void on_busy(uv_idle_t *busy)
+/* Its own epoll set is readable: there is mail. */
+static void on_loop(void *owner, uint32_t index, uint32_t generation, uint32_t events)
 {
-    (void)busy;
+    struct worker *worker = owner;
+
+    (void)index;
+    (void)generation;
+    (void)events;
+    worker->has_mail = true;
 }
 
-/*
- * The wheel moves in the check phase of this turn, which must not sleep on the way there. Not by
- * setting the alarm anew: libuv 1.44 runs timers until none is due, so one that sets itself for a
- * time that has come goes round for ever (uv__run_timers).
- */
-static void on_alarm(uv_timer_t *timer)
+static int patience_ms(const struct worker *worker)
 {
-    struct worker *worker = timer->data;
+    uint64_t next, now;
 
-    worker->alarm_ms = WHEEL_NEVER;
-    uv_idle_start(&worker->busy, on_busy);
-}
-
-/* Counts from libuv's own idea of now, which stands still during a turn. */
-static void set_alarm(struct worker *worker)
-{
-    uint64_t next = wheel_next(&worker->wheel);
-    uint64_t now = uv_now(&worker->loop);
-
-    if (next == worker->alarm_ms)
-        return;
-    worker->alarm_ms = next;
+    if (worker->has_mail || poller_has_tasks(&worker->poller))
+        return 0;
+    next = wheel_next(&worker->wheel);
     if (next == WHEEL_NEVER)
-        uv_timer_stop(&worker->alarm);
-    else
-        uv_timer_start(&worker->alarm, on_alarm, next > now ? next - now : 0, 0);
+        return -1;
+    now = clock_now_ms();
+    return next > now ? (int)MIN(next - now, (uint64_t)INT_MAX) : 0;
 }
 
-static void on_events(uv_poll_t *events, int status, int what)
+static void turn(struct worker *worker)
 {
-    struct worker *worker = events->data;
-
-    (void)status;
-    (void)what;
-    poller_wait(&worker->poller, 0);
-}
-
-static void on_check(uv_check_t *check)
-{
-    struct worker *worker = check->data;
-
-    worker_begin_turn(worker);
+    poller_wait(&worker->poller, patience_ms(worker));
+    if (worker->has_mail) {
+        worker->has_mail = false;
+        uv_run(&worker->loop, UV_RUN_NOWAIT);
+    }
     poller_run_tasks(&worker->poller);
     wheel_advance(&worker->wheel, clock_now_ms());
     tcp_reap(worker->tcp);
     if (worker->udp != NULL)
         udp_reap(worker->udp);
     worker_tell_idle(worker);
-    if (poller_has_tasks(&worker->poller))
-        uv_idle_start(&worker->busy, on_busy);
-    else
-        uv_idle_stop(&worker->busy);
-    set_alarm(worker);
     end_turn(worker);
 }
 
@@ -134,35 +116,19 @@ static void run(void *arg)
     current = worker;
     if (log_thread_attach("worker") < 0)
         log_warn("a worker logs without a ring", LOG_U("worker", worker->options.index));
-    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    worker->has_mail = true; /* libuv watches a handle from its next run on */
+    while (uv_loop_alive(&worker->loop))
+        turn(worker);
     log_thread_detach();
 }
 
-void worker_close_handles(struct worker *worker)
+/* Level-triggered: what one run of the loop leaves over wakes again. */
+static int join_loop(struct worker *worker)
 {
-    uv_close((uv_handle_t *)&worker->events, NULL);
-    uv_close((uv_handle_t *)&worker->check, NULL);
-    uv_close((uv_handle_t *)&worker->busy, NULL);
-    uv_close((uv_handle_t *)&worker->alarm, NULL);
-    mailbox_close(&worker->mailbox);
-}
+    unsigned kind = poller_kind(&worker->poller, on_loop, worker);
 
-static int open_handles(struct worker *worker)
-{
-    int failed = uv_poll_init(&worker->loop, &worker->events, worker->poller.fd);
-
-    if (failed)
-        return failed;
-    uv_check_init(&worker->loop, &worker->check);
-    uv_idle_init(&worker->loop, &worker->busy);
-    uv_timer_init(&worker->loop, &worker->alarm);
-    worker->events.data = worker;
-    worker->check.data = worker;
-    worker->alarm.data = worker;
-    worker->alarm_ms = WHEEL_NEVER;
-    uv_check_start(&worker->check, on_check);
-    uv_poll_start(&worker->events, UV_READABLE, on_events);
-    return 0;
+    return poller_add(&worker->poller, uv_backend_fd(&worker->loop), EPOLLIN,
+                      poller_token(kind, 0, 0));
 }
 
 static int make_tcp(struct worker *worker)
@@ -314,18 +280,14 @@ int worker_start(struct worker **out, const struct worker_options *options, char
     failed = mailbox_open(&worker->mailbox, &worker->loop, worker);
     if (failed)
         goto fail_loop;
-    failed = open_handles(worker);
-    if (failed) {
-        mailbox_close(&worker->mailbox);
-        goto fail_loop;
-    }
-    failed = start_thread(worker);
-    if (failed) {
-        worker_close_handles(worker);
-        goto fail_loop;
-    }
+    failed = join_loop(worker);
+    failed = failed ? failed : start_thread(worker);
+    if (failed)
+        goto fail_mailbox;
     *out = worker;
     return 0;
+fail_mailbox:
+    mailbox_close(&worker->mailbox);
 fail_loop:
     loop_close(&worker->loop);
 fail_parts:
