@@ -1,0 +1,73 @@
+"""Clients, weir and servers on machines of their own: three namespaces in a row, joined by veth."""
+import sys
+
+from lib.netns import Namespace, veth
+from lib.servers import Process
+from lib.wait import eventually
+
+CLIENT, FRONT = "10.99.1.1", "10.99.1.2"  # FRONT: weir's, towards the clients
+BACK, SERVERS = "10.99.2.1", [f"10.99.2.{number}" for number in (11, 12, 13)]
+
+
+class Road:
+    """`clients`, `weir` and `servers`: namespaces that `discard` removes. There are three servers,
+    each with an address of its own."""
+
+    def __init__(self, mtu=1500):
+        self._made = []
+        self.clients, self.weir, self.servers = (self._namespace() for _ in range(3))
+        veth(self.clients, self.weir, f"{CLIENT}/24", f"{FRONT}/24", mtu)
+        veth(self.weir, self.servers, f"{BACK}/24", f"{SERVERS[0]}/24", mtu)
+        for address in SERVERS[1:]:
+            self.servers.run("ip", "address", "add", f"{address}/24", "dev",
+                             devices(self.servers)[0])
+
+    def _namespace(self):
+        self._made.append(Namespace())
+        return self._made[-1]
+
+    def offload(self, name, on):
+        """Switches an offload of all devices, such as "gro"."""
+        for namespace in self._made:
+            for device in devices(namespace):
+                namespace.run("ethtool", "-K", device, name, "on" if on else "off")
+
+    def discard(self):
+        for namespace in self._made:
+            namespace.discard()
+
+
+def devices(namespace):
+    """The names of a namespace's ends of veth pairs."""
+    links = namespace.run("ip", "-o", "link", "show", "type", "veth").splitlines()
+    return [link.split(": ")[1].partition("@")[0] for link in links]
+
+
+class IcmpEar(Process):
+    """Hears what ICMP says to a namespace of destinations that are unreachable."""
+
+    CODE = """
+import socket, struct
+SO_TIMESTAMPNS = 35
+ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+ear.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+print("hears", flush=True)
+while True:
+    data, control, _, (source, _) = ear.recvmsg(2048, 256)
+    if data[20] == 3:
+        seconds, nanoseconds = struct.unpack("qq", control[0][2][:16])
+        print(f"{seconds}.{nanoseconds:09d}", source, flush=True)
+"""
+
+    def command(self):
+        return [sys.executable, "-c", self.CODE]
+
+    def start(self):
+        super().start()
+        eventually(lambda: "hears" in self.output(), 5, "the ear is open")
+        return self
+
+    def times(self, source):
+        """When the kernel got each that came from this address: seconds since 1970."""
+        lines = (line.split() for line in self.output().split("\n")[1:-1])
+        return [float(when) for when, who in lines if who == source]
