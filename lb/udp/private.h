@@ -71,6 +71,7 @@ struct udp_port {
     uint32_t index;
     uint32_t limit;
     _Atomic uint32_t *flows;  /* of the listener, on all workers */
+    bool crowded;             /* more waits than is kept up with: no newcomers */
     struct list fresh;        /* flows with one client datagram, oldest first */
     struct list settled;      /* the others, by their last move to the end */
     struct poller_task task;  /* more to receive */

@@ -71,6 +71,10 @@ static bool is_refused(const struct arrival *arrival, enum metric *out_why)
         *out_why = METRIC_DROP_STOPPING;
         return true;
     }
+    if (arrival->port->crowded) {
+        *out_why = METRIC_DROP_CROWDED;
+        return true;
+    }
     if (!upstream_is_own(udp, arrival->client))
         return false;
     *out_why = METRIC_DROP_LOOP;
@@ -247,6 +251,13 @@ int request_failed(void *owner, void *stream, int error)
 
 /* ---- receiving ---- */
 
+static int read_memory(const struct udp_port *port, uint32_t memory[SK_MEMINFO_VARS])
+{
+    socklen_t length = SK_MEMINFO_VARS * sizeof(*memory);
+
+    return getsockopt(port->fd, SOL_SOCKET, SO_MEMINFO, memory, &length);
+}
+
 static void take(struct udp_port *port, uint32_t slot, struct list *touched)
 {
     struct udp *udp = port->udp;
@@ -285,6 +296,19 @@ static bool receive(struct udp_port *port)
     return count == BATCH;
 }
 
+/*
+ * To begin a flow takes thirty times as long as to pass a datagram on. A flood of newcomers would
+ * fill the queue, and the kernel would drop whatever comes next, known clients' too. So the second
+ * half of the queue is theirs alone.
+ */
+static bool is_crowded(const struct udp_port *port)
+{
+    uint32_t memory[SK_MEMINFO_VARS];
+
+    return read_memory(port, memory) == 0 &&
+           memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
+}
+
 static void run(struct udp_port *port)
 {
     struct udp *udp = port->udp;
@@ -292,9 +316,12 @@ static void run(struct udp_port *port)
     if (!wheel_is_set(&port->look))
         wheel_set(udp->env.wheel, &port->look, udp->now_ms + LOOK_AFTER_MS);
     for (int i = 0; i < BATCHES; i++) {
-        if (!receive(port))
+        if (!receive(port)) {
+            port->crowded = false;
             return;
+        }
     }
+    port->crowded = is_crowded(port);
     poller_queue(udp->env.poller, &port->task);
 }
 
@@ -317,12 +344,11 @@ void request_task(struct poller_task *task)
 void request_look(struct wheel_timer *timer, uint64_t now_ms)
 {
     struct udp_port *port = container_of(timer, struct udp_port, look);
-    uint32_t memory[SK_MEMINFO_VARS] = {0};
-    socklen_t length = sizeof(memory);
+    uint32_t memory[SK_MEMINFO_VARS];
     uint32_t more;
 
     (void)now_ms;
-    if (getsockopt(port->fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0)
+    if (read_memory(port, memory) < 0)
         return;
     more = memory[SK_MEMINFO_DROPS] - port->overflows;
     if (more == 0)
