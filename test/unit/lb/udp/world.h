@@ -3,7 +3,7 @@
  *          clock, and a choice of servers that the test dictates.
  * Thread:  the test's, which stays on one processor: what it sends over loopback arrives in order.
  * Owns:    all of it, from world_open to world_close.
- * Fails:   as a cmocka assertion; what does not happen within WORLD_PATIENCE_MS is a hang.
+ * Fails:   as a cmocka assertion; what does not happen within PEER_PATIENCE_MS is a hang.
  *
  * Include after <cmocka.h>. A turn is the worker's, but for its end: flows that ended keep their
  * memory, so that a test can look at them, until world_reap, or for a turn when `reaps` is set.
@@ -13,18 +13,13 @@
 #include "common/clock.h"
 #include "lb/pool/build.h"
 #include "lb/udp/private.h"
+#include "test/unit/lb/udp/peer.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <poll.h>
-#include <sched.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #define WORLD_SERVERS 3
 #define WORLD_START_MS UINT64_C(1000000)
-#define WORLD_PATIENCE_MS 10000
 
 /* Longer than any rest of a socket. */
 #define WORLD_REST_MS 60000
@@ -100,8 +95,6 @@ static inline void world_suspect(void *owner, struct server *server)
         w->suspected[i] += w->server[i] == server;
 }
 
-/* ---- sockets ---- */
-
 static inline unsigned world_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -114,54 +107,6 @@ static inline unsigned world_descriptors(void)
     return count;
 }
 
-static inline void world_option(int fd, int level, int name, int value)
-{
-    assert_int_equal(setsockopt(fd, level, name, &value, sizeof(value)), 0);
-}
-
-static inline socklen_t world_length(const union inet_address *address)
-{
-    return address->any.sa_family == AF_INET ? sizeof(address->v4) : sizeof(address->v6);
-}
-
-static inline union inet_address world_address(const char *text)
-{
-    struct address address;
-    const char *why;
-
-    if (address_parse(&address, text, &why) < 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
-
-static inline union inet_address world_name(int fd)
-{
-    union inet_address address = {0};
-    socklen_t length = sizeof(address);
-
-    assert_int_equal(getsockname(fd, &address.any, &length), 0);
-    return address;
-}
-
-static inline int world_socket(const char *text)
-{
-    union inet_address address = world_address(text);
-    int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    world_option(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
-    world_option(fd, SOL_SOCKET, SO_SNDBUF, 1 << 20);
-    assert_int_equal(bind(fd, &address.any, world_length(&address)), 0);
-    return fd;
-}
-
-static inline void world_hang_up(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 /* ---- beginning and end ---- */
 
 static inline void world_add_server(struct world *w, size_t i)
@@ -171,8 +116,8 @@ static inline void world_add_server(struct world *w, size_t i)
     struct config_server config = {.name = name, .weight = 100};
 
     snprintf(name, sizeof(name), "%s", names[i]);
-    w->socket[i] = world_socket("127.0.0.1:0");
-    config.address.address.inet = world_name(w->socket[i]);
+    w->socket[i] = peer_socket("127.0.0.1:0");
+    config.address.address.inet = peer_name(w->socket[i]);
     config.address.address.length = sizeof(struct sockaddr_in);
     w->server[i] = server_new("dns", &config, 1);
     assert_non_null(w->server[i]);
@@ -202,17 +147,6 @@ static inline void world_woken(void *owner)
     udp_set_now(w->udp, w->now_ms);
 }
 
-static inline void world_pin(void)
-{
-    cpu_set_t here;
-    int processor = sched_getcpu();
-
-    assert_true(processor >= 0);
-    CPU_ZERO(&here);
-    CPU_SET((size_t)processor, &here);
-    assert_int_equal(sched_setaffinity(0, sizeof(here), &here), 0);
-}
-
 /* All but listeners, which come between this and world_start. */
 static inline void world_prepare(struct world *w)
 {
@@ -228,15 +162,15 @@ static inline void world_prepare(struct world *w)
         .suspect = world_suspect,
     };
 
-    world_pin();
+    peer_pin();
     wheel_init(&w->wheel, w->now_ms);
     assert_int_equal(poller_open(&w->poller), 0);
     poller_on_wake(&w->poller, world_woken, w);
     assert_int_equal(udp_new(&w->udp, &env, w->now_ms), 0);
     for (size_t i = 0; i < WORLD_SERVERS; i++)
         world_add_server(w, i);
-    w->fence[0] = world_socket("127.0.0.1:0");
-    w->fence[1] = world_socket("127.0.0.1:0");
+    w->fence[0] = peer_socket("127.0.0.1:0");
+    w->fence[1] = peer_socket("127.0.0.1:0");
 }
 
 /* A listener; returns its address, and a wildcard one's as that of loopback. */
@@ -244,18 +178,18 @@ static inline union inet_address world_listen(struct world *w, struct udp_policy
                                               const char *text, _Atomic uint32_t *flows,
                                               uint32_t limit)
 {
-    struct address bound = {.inet = world_address(text)};
+    struct address bound = {.inet = peer_address(text)};
     int fd = socket(bound.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     union inet_address address;
 
     assert_true(fd >= 0);
     policy->wildcard = address_is_wildcard(&bound);
     if (bound.any.sa_family == AF_INET6)
-        world_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    assert_int_equal(bind(fd, &bound.any, world_length(&bound.inet)), 0);
+        peer_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    assert_int_equal(bind(fd, &bound.any, peer_length(&bound.inet)), 0);
     assert_int_equal(udp_listener_options(fd, policy), 0);
     assert_int_equal(udp_add_listener(w->udp, policy, fd, flows, limit), 0);
-    address = world_name(fd);
+    address = peer_name(fd);
     if (policy->wildcard && bound.any.sa_family == AF_INET)
         address.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     else if (policy->wildcard)
@@ -319,7 +253,7 @@ static inline void world_close_server(struct world *w, size_t i)
                      world_cell(&w->server[i]->cell[0].flows_left));
     assert_int_equal(atomic_load(&w->server[i]->references), 1);
     server_put(&w->server[i]);
-    world_hang_up(&w->socket[i]);
+    peer_hang_up(&w->socket[i]);
 }
 
 /* Flows that are left are killed, sockets have their rest; nothing of any may remain. */
@@ -344,8 +278,8 @@ static inline void world_close(struct world *w)
     poller_close(&w->poller);
     for (size_t i = 0; i < WORLD_SERVERS; i++)
         world_close_server(w, i);
-    world_hang_up(&w->fence[0]);
-    world_hang_up(&w->fence[1]);
+    peer_hang_up(&w->fence[0]);
+    peer_hang_up(&w->fence[1]);
     assert_int_equal(world_descriptors(), w->descriptors);
 }
 
@@ -362,7 +296,7 @@ static inline void world_turn(struct world *w, int wait_ms)
 
 /* Turns until `condition`; the clock of the flows stands still. */
 #define WORLD_UNTIL(world, condition)                                                              \
-    for (uint64_t until_ms = clock_now_ms() + WORLD_PATIENCE_MS; !(condition);) {                  \
+    for (uint64_t until_ms = clock_now_ms() + PEER_PATIENCE_MS; !(condition);) {                   \
         if (clock_now_ms() > until_ms)                                                             \
             fail_msg("in vain: %s", #condition);                                                   \
         world_turn(world, 1);                                                                      \
@@ -371,12 +305,12 @@ static inline void world_turn(struct world *w, int wait_ms)
 /* What has been sent before has arrived. */
 static inline void world_fence(struct world *w)
 {
-    union inet_address to = world_name(w->fence[1]);
+    union inet_address to = peer_name(w->fence[1]);
     struct pollfd wait = {.fd = w->fence[1], .events = POLLIN};
     char byte = 0;
 
-    assert_int_equal(sendto(w->fence[0], &byte, 1, 0, &to.any, world_length(&to)), 1);
-    assert_int_equal(poll(&wait, 1, WORLD_PATIENCE_MS), 1);
+    assert_int_equal(sendto(w->fence[0], &byte, 1, 0, &to.any, peer_length(&to)), 1);
+    assert_int_equal(poll(&wait, 1, PEER_PATIENCE_MS), 1);
     assert_int_equal(recv(w->fence[1], &byte, 1, 0), 1);
 }
 
@@ -396,18 +330,12 @@ static inline void world_settle(struct world *w)
 
 static inline int world_client(void)
 {
-    return world_socket("127.0.0.1:0");
-}
-
-static inline void world_send(int from, const void *bytes, size_t length,
-                              const union inet_address *to)
-{
-    assert_int_equal(sendto(from, bytes, length, 0, &to->any, world_length(to)), length);
+    return peer_socket("127.0.0.1:0");
 }
 
 static inline void world_say(struct world *w, int client, const char *text)
 {
-    world_send(client, text, strlen(text), &w->entry);
+    peer_send(client, text, strlen(text), &w->entry);
 }
 
 /* The next datagram of the socket: its length, and whom it is from. */
@@ -459,7 +387,7 @@ static inline void world_answer(struct world *w, size_t i, const union inet_addr
 {
     union inet_address from;
 
-    world_send(w->socket[i], text, strlen(text), to);
+    peer_send(w->socket[i], text, strlen(text), to);
     from = world_hear(w, client, text);
     assert_true(inet_address_equal(&from, &w->entry));
 }
@@ -486,42 +414,10 @@ static inline void assert_flow_ended(const struct flow *flow, enum flow_end_reas
 /* Nobody is at server `i` any more: its machine refuses what comes (ICMP). */
 static inline void world_refuse(struct world *w, size_t i)
 {
-    world_hang_up(&w->socket[i]);
+    peer_hang_up(&w->socket[i]);
 }
 
 /* ---- many at once ---- */
-
-/* Bytes that tell where they belong. */
-static inline void world_fill(uint8_t *bytes, size_t length, unsigned salt)
-{
-    for (size_t i = 0; i < length; i++)
-        bytes[i] = (uint8_t)((i * 131 + (i >> 8) * 7 + salt * 29) ^ salt);
-}
-
-/* One message that the kernel cuts into datagrams of `segment` bytes, udp(7). */
-static inline void world_send_train(int from, uint8_t *bytes, size_t length, uint16_t segment,
-                                    const union inet_address *to)
-{
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(segment))];
-    } control = {0};
-    union inet_address address = *to;
-    struct iovec piece = {bytes, length};
-    struct msghdr header = {.msg_name = &address,
-                            .msg_namelen = world_length(to),
-                            .msg_iov = &piece,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof(control)};
-    struct cmsghdr *option = CMSG_FIRSTHDR(&header);
-
-    option->cmsg_level = IPPROTO_UDP;
-    option->cmsg_type = 103; /* UDP_SEGMENT */
-    option->cmsg_len = CMSG_LEN(sizeof(segment));
-    memcpy(CMSG_DATA(option), &segment, sizeof(segment));
-    assert_int_equal(sendmsg(from, &header, 0), length);
-}
 
 /* Datagrams are there, of `segment` bytes each and the last of what is left over. */
 static inline union inet_address world_hear_train(struct world *w, int fd, const uint8_t *bytes,
