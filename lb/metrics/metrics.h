@@ -51,7 +51,7 @@
     X(DROP_LATE, "udp_dropped_late", "A reply whose flow had ended.")                              \
     X(DROP_SOURCE, "udp_dropped_source", "Its source address cannot be replied to.")               \
     X(DROP_STOPPING, "udp_dropped_stopping", "From a new client while weir was stopping.")         \
-    X(DROP_RECEIVE_QUEUE, "udp_dropped_receive_queue", "A listener's receive queue was full.")     \
+    X(DROP_RECEIVE_QUEUE, "udp_dropped_receive_queue", "A socket's receive queue was full.")       \
     X(LOOP_TURNS, "loop_turns", "Turns of the worker's loop.")
 
 enum metric {

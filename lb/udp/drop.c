@@ -13,6 +13,23 @@ void drop(struct udp *udp, enum metric why, uint32_t datagrams)
     metrics_add(udp->env.metrics, why, datagrams);
 }
 
+int drop_read_memory(int fd, uint32_t memory[SK_MEMINFO_VARS])
+{
+    socklen_t length = SK_MEMINFO_VARS * sizeof(*memory);
+
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &length) < 0 ? -errno : 0;
+}
+
+uint32_t drop_overflows(struct udp *udp, const uint32_t memory[SK_MEMINFO_VARS], uint32_t *seen)
+{
+    uint32_t more = memory[SK_MEMINFO_DROPS] - *seen;
+
+    *seen += more;
+    if (more > 0)
+        drop(udp, METRIC_DROP_RECEIVE_QUEUE, more);
+    return more;
+}
+
 bool drop_is_refusal(int error)
 {
     switch (error) {

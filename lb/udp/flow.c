@@ -38,12 +38,14 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
     struct udp *udp = flow->port->udp;
 
     udp->now_ms = now_ms;
-    if (flow->activity_ms + silence_allowed(flow) > now_ms)
+    if (flow->activity_ms + silence_allowed(flow) > now_ms) {
+        upstream_look(flow->upstream);
         flow_set_timer(flow);
-    else if (udp->draining)
+    } else if (udp->draining) {
         flow_end(flow, FLOW_END_SHUTDOWN);
-    else
+    } else {
         flow_end(flow, FLOW_END_IDLE_TIMEOUT);
+    }
 }
 
 /* ---- room ---- */

@@ -11,6 +11,8 @@
 #include "lb/udp/batch.h"
 #include "lb/udp/udp.h"
 
+#include <linux/sock_diag.h>
+
 /* Sockets at rest, by server: enough that those of one server are found at once. */
 #define SPARE_BINS 256
 
@@ -27,6 +29,7 @@ struct upstream {
     int fd;                /* -1: closed; the memory goes at the next udp_reap */
     uint32_t server_id;    /* whom it is connected to */
     uint32_t gso_below;    /* datagrams of so many bytes or more cannot be cut from one message */
+    uint32_t overflows;    /* of the receive queue, as last seen */
     uint16_t port;         /* ours */
     bool gro;
     bool fragment;
@@ -164,6 +167,8 @@ must_check int upstream_take(struct udp *udp, struct flow *flow, const struct se
 /* The flow needs it no more and nothing is to come: it rests, and serves another one later. */
 void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms);
 void upstream_close(struct upstream *upstream);
+/* What the receive queue had to drop is counted: now and then, and at the end. */
+void upstream_look(struct upstream *upstream);
 /* Ends the rest of all. */
 void upstream_close_spare(struct udp *udp);
 /* True for an address and port of one of our own sockets to servers. */
@@ -187,6 +192,10 @@ int request_failed(void *udp, void *flow, int error);
 
 /* ---- drop.c: why not ---- */
 void drop(struct udp *udp, enum metric why, uint32_t datagrams);
+/* What a socket holds, by SK_MEMINFO_…; 0 or a negative errno. */
+must_check int drop_read_memory(int fd, uint32_t memory[SK_MEMINFO_VARS]);
+/* Counts what its receive queue had to drop since `seen`, and returns it. */
+uint32_t drop_overflows(struct udp *udp, const uint32_t memory[SK_MEMINFO_VARS], uint32_t *seen);
 /* For an errno of a send. */
 enum metric drop_reason(int error);
 /* True for what ICMP tells of a server (icmp(7)): it is not there. */

@@ -11,7 +11,6 @@
 #include "lb/udp/private.h"
 
 #include <errno.h>
-#include <linux/sock_diag.h>
 
 /* Batches before others have their turn. */
 #define BATCHES 4
@@ -251,13 +250,6 @@ int request_failed(void *owner, void *stream, int error)
 
 /* ---- receiving ---- */
 
-static int read_memory(const struct udp_port *port, uint32_t memory[SK_MEMINFO_VARS])
-{
-    socklen_t length = SK_MEMINFO_VARS * sizeof(*memory);
-
-    return getsockopt(port->fd, SOL_SOCKET, SO_MEMINFO, memory, &length);
-}
-
 static void take(struct udp_port *port, uint32_t slot, struct list *touched)
 {
     struct udp *udp = port->udp;
@@ -305,7 +297,7 @@ static bool is_crowded(const struct udp_port *port)
 {
     uint32_t memory[SK_MEMINFO_VARS];
 
-    return read_memory(port, memory) == 0 &&
+    return drop_read_memory(port->fd, memory) == 0 &&
            memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
 }
 
@@ -348,13 +340,11 @@ void request_look(struct wheel_timer *timer, uint64_t now_ms)
     uint32_t more;
 
     (void)now_ms;
-    if (read_memory(port, memory) < 0)
+    if (drop_read_memory(port->fd, memory) < 0)
         return;
-    more = memory[SK_MEMINFO_DROPS] - port->overflows;
+    more = drop_overflows(port->udp, memory, &port->overflows);
     if (more == 0)
         return;
-    port->overflows += more;
-    drop(port->udp, METRIC_DROP_RECEIVE_QUEUE, more);
     log_warn("a listener's receive queue was full; a larger udp_rcvbuf (and net.core.rmem_max) "
              "holds more",
              LOG_S("listener", port->policy->listener), LOG_U("dropped", more),

@@ -109,10 +109,19 @@ static void put_memory(struct upstream *upstream)
     list_add_tail(&upstream->udp->closed, &upstream->link);
 }
 
+void upstream_look(struct upstream *upstream)
+{
+    uint32_t memory[SK_MEMINFO_VARS];
+
+    if (drop_read_memory(upstream->fd, memory) == 0)
+        (void)drop_overflows(upstream->udp, memory, &upstream->overflows);
+}
+
 void upstream_close(struct upstream *upstream)
 {
     struct udp *udp = upstream->udp;
 
+    upstream_look(upstream);
     if (upstream->port != 0)
         atomic_fetch_sub_explicit(&udp->env.shared->own_port[upstream->port], 1,
                                   memory_order_relaxed);
