@@ -8,7 +8,7 @@ PACKAGES_BUILD=(gcc libc6-dev cmake ninja-build pkg-config
     libuv1-dev libconfig-dev libjansson-dev libxxhash-dev libcap-ng-dev libcmocka-dev)
 PACKAGES_RUN=("${PACKAGES_BUILD[@]}" util-linux curl)
 PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeout
-    binutils iproute2 nftables procps strace
+    binutils ethtool iproute2 nftables openssl procps strace
     nginx libnginx-mod-stream haproxy wrk redis-server postgresql
     dnsmasq-base dnsperf iperf3 ngtcp2-client ngtcp2-server)
 # shellcheck disable=SC2034 # scripts/bench reads it

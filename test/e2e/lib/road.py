@@ -13,11 +13,12 @@ class Road:
     """`clients`, `weir` and `servers`: namespaces that `discard` removes. There are three servers,
     each with an address of its own."""
 
-    def __init__(self, mtu=1500):
+    def __init__(self, mtu=1500, back_mtu=None):
+        """back_mtu: between weir and the servers, where that is another."""
         self._made = []
         self.clients, self.weir, self.servers = (self._namespace() for _ in range(3))
         veth(self.clients, self.weir, f"{CLIENT}/24", f"{FRONT}/24", mtu)
-        veth(self.weir, self.servers, f"{BACK}/24", f"{SERVERS[0]}/24", mtu)
+        veth(self.weir, self.servers, f"{BACK}/24", f"{SERVERS[0]}/24", back_mtu or mtu)
         for address in SERVERS[1:]:
             self.servers.run("ip", "address", "add", f"{address}/24", "dev",
                              devices(self.servers)[0])
@@ -26,11 +27,12 @@ class Road:
         self._made.append(Namespace())
         return self._made[-1]
 
-    def offload(self, name, on):
-        """Switches an offload of all devices, such as "gro"."""
-        for namespace in self._made:
-            for device in devices(namespace):
-                namespace.run("ethtool", "-K", device, name, "on" if on else "off")
+    def join_arrivals(self):
+        """From now on weir's devices join datagrams that arrive close together (GRO). Without more
+        a veth hands each over by itself: it takes its peer to have joined them."""
+        for device in devices(self.weir):
+            self.weir.run("ethtool", "-K", device, "gro", "on", "rx-udp-gro-forwarding", "on")
+            self.weir.run("sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
 
     def discard(self):
         for namespace in self._made:
