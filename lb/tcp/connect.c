@@ -68,6 +68,8 @@ static bool connect_server(struct session *session)
         session_set_state(session, SESSION_CONNECTING);
         return true;
     }
+    if (socket_error_is_dearth(-failed))
+        tcp->env.starved(tcp->env.owner);
     if (socket_error_is_ours(-failed)) {
         session_end(session, SESSION_END_NO_RESOURCES);
         return true;

@@ -130,6 +130,8 @@ must_check int socket_connect(const struct address *to, const struct tcp_policy 
 must_check int socket_tune(int fd, const struct tcp_policy *policy);
 /* True for errors that are this machine's own fault and not the server's. */
 bool socket_error_is_ours(int error);
+/* Of these: a want of descriptors or memory, which others will feel too. */
+bool socket_error_is_dearth(int error);
 /* Bytes that a reset would discard: those the peer's kernel has not acknowledged. */
 uint32_t socket_unsent(int fd);
 /* Bytes that came from the peer and were not read. */

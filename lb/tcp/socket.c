@@ -73,20 +73,17 @@ int socket_connect(const struct address *to, const struct tcp_policy *policy, in
     return 0;
 }
 
+bool socket_error_is_dearth(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == ENOSPC; /* epoll watches (/proc/sys/fs/epoll/max_user_watches) */
+}
+
 bool socket_error_is_ours(int error)
 {
-    switch (error) {
-    case EADDRNOTAVAIL: /* no local port left towards that server */
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ENOMEM:
-    case ENOSPC: /* epoll watches (/proc/sys/fs/epoll/max_user_watches) */
-    case EPERM:  /* a local firewall rule */
-        return true;
-    default:
-        return false;
-    }
+    return socket_error_is_dearth(error) ||
+           error == EADDRNOTAVAIL || /* no local port left towards that server */
+           error == EPERM;           /* a local firewall rule */
 }
 
 /* A FIN takes a number like a byte, and is not acknowledged while these states last (tcp(7)). */

@@ -109,6 +109,9 @@ struct tcp_env {
     const struct pool_policy *(*policy)(void *owner, uint32_t pool);
     /* A connect to the server failed. */
     void (*suspect)(void *owner, struct server *server);
+    /* A session found no descriptor or memory on its way to a server: the next client would fare no
+     * better. */
+    void (*starved)(void *owner);
     /* A session that tcp_accept took is over and its descriptors are closed. Called once for each.
      */
     void (*ended)(void *owner, const struct tcp_policy *policy);

@@ -235,6 +235,14 @@ void acceptor_stop(struct acceptor *acceptor)
     acceptor->started = false;
 }
 
+void acceptor_pause(struct acceptor *acceptor)
+{
+    for (size_t i = 0; i < acceptor->options.listener_count; i++) {
+        if (acceptor->slot[i].watched)
+            pause_slot(&acceptor->slot[i], "no descriptor or memory is left for its server's side");
+    }
+}
+
 void acceptor_release(struct acceptor *acceptor, const struct tcp_policy *policy)
 {
     unreserve(acceptor, container_of(policy, struct listener, policy));

@@ -38,5 +38,9 @@ void acceptor_start(struct acceptor *acceptor);
 /* Takes what the kernel has queued (it would be reset), then closes the sockets. Idempotent. */
 void acceptor_stop(struct acceptor *acceptor);
 
+/* Another client would find no descriptor or memory on its way: all wait in the queues for a while.
+ */
+void acceptor_pause(struct acceptor *acceptor);
+
 /* A session is over: its slot is free, and a listener that waited for one goes on. */
 void acceptor_release(struct acceptor *acceptor, const struct tcp_policy *policy);

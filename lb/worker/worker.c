@@ -40,6 +40,13 @@ static void ended(void *owner, const struct tcp_policy *policy)
     acceptor_release(worker->acceptor, policy);
 }
 
+static void starved(void *owner)
+{
+    struct worker *worker = owner;
+
+    acceptor_pause(worker->acceptor);
+}
+
 /* ---- a turn ---- */
 
 void worker_begin_turn(struct worker *worker)
@@ -146,6 +153,7 @@ static int make_tcp(struct worker *worker)
         .pick = worker_pick,
         .policy = worker_policy,
         .suspect = worker_suspect,
+        .starved = starved,
         .ended = ended,
     };
 

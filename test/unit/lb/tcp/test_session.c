@@ -200,6 +200,7 @@ static void this_machine_may_lack_descriptors(void **state)
     chain.session = world_newest(&w);
     assert_ended(chain.session, SESSION_END_NO_RESOURCES);
     assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_int_equal(w.starved, 1);
     /* No server's fault. */
     assert_int_equal(w.suspected[0], 0);
     assert_int_equal(world_metric(&w, METRIC_CONNECT_FAILURES), 0);

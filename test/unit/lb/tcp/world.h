@@ -37,6 +37,7 @@ struct world {
     int entry;                   /* where clients come in */
     struct sockaddr_in entry_address;
     unsigned suspected[WORLD_SERVERS];
+    unsigned starved;
     unsigned ended;
     unsigned descriptors; /* at the beginning */
 };
@@ -87,6 +88,11 @@ static inline void world_suspect(void *owner, struct server *server)
 
     for (size_t i = 0; i < WORLD_SERVERS; i++)
         w->suspected[i] += w->server[i] == server;
+}
+
+static inline void world_starved(void *owner)
+{
+    ((struct world *)owner)->starved++;
 }
 
 static inline void world_ended(void *owner, const struct tcp_policy *policy)
@@ -152,6 +158,7 @@ static inline void world_open_with(struct world *w, uint64_t start_ms, uint32_t 
         .pick = world_pick,
         .policy = world_pool_policy,
         .suspect = world_suspect,
+        .starved = world_starved,
         .ended = world_ended,
     };
 
