@@ -253,7 +253,7 @@ static void no_new_clients_but_known_ones_are_served(void **state)
     struct crowd crowd;
     struct world *w = &crowd.w;
     union inet_address asker;
-    int stranger = -1;
+    int stranger;
 
     (void)state;
     gather(&crowd);
