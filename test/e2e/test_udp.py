@@ -17,10 +17,8 @@ import pytest
 from lib import logs
 from lib.ports import free_port
 from lib.servers import answer_of
-from lib.udp import check_clean, listener, seconds
+from lib.udp import UDP_SEGMENT, check_clean, listener, seconds
 from lib.wait import SLOW, eventually
-
-UDP_SEGMENT = 103  # linux/udp.h
 
 ACCESS_FIELDS = ["time", "level", "event", "id", "client", "listener", "pool", "server",
                  "server_address", "moves", "duration_ms", "datagrams_in", "datagrams_out",

@@ -3,12 +3,11 @@
 TESTING.md rows 12 and 13, the rule of who must go at `max_flows`, descriptors that run out, and the
 memory of a flow (issue 3, point 7).
 """
-import threading
 from pathlib import Path
 
 import pytest
 
-from lib.resources import leave_descriptors, limit_descriptors, private_bytes
+from lib.resources import Most, leave_descriptors, limit_descriptors, private_bytes
 from lib.udp import check_clean, listener, seconds, summary
 from lib.wait import SLOW, eventually
 
@@ -27,29 +26,6 @@ def dropped(weir):
 
 # ---- a flood (row 12) ----
 
-class Watch:
-    """Asks for the number of flows all the time, in a thread, and keeps the largest."""
-
-    def __init__(self, weir):
-        self.most = 0
-        self._weir = weir
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        with self._weir.admin_session(30) as ask:
-            while not self._stop.wait(0.02):
-                self.most = max(self.most, ask("status")["flows"])
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-
 def are_served(weir, count):
     rows = weir.admin("show flows client=127.9.0.1")
     return len(rows) == count and all(row["datagrams_out"] for row in rows)
@@ -66,7 +42,7 @@ def test_flood(weir, udp_echo, udp_load, udp_flood, workers, duration):
     patience = {"rate": 10, "timeout": int(3000 * SLOW)}
     known = udp_load("steady", w.address, **patience)
     known.wait_exchanges(300)
-    with Watch(w) as watch:
+    with Most(lambda: w.admin("status")["flows"]) as most:
         flood = udp_flood(w.address, rate=int(50000 / SLOW), seconds=int(60 * SLOW))
         eventually(lambda: w.admin("status")["flows"] == CAP, 10, "the cap is reached")
         new = udp_load("steady", w.address, **{"from": "127.9.0.1"}, **patience)
@@ -74,10 +50,10 @@ def test_flood(weir, udp_echo, udp_load, udp_flood, workers, duration):
         eventually(lambda: flood.now()["seconds"] >= duration * SLOW, 2 * duration)
         flooded, new, known = flood.end(), new.end(), known.end()
     print(f"flood: {summary(flooded)}\nknown: {summary(known)}\nnew: {summary(new)}\n"
-          f"{dropped(w)}, {counters(w)['flows_evicted']} evicted, at most {watch.most} flows, "
+          f"{dropped(w)}, {counters(w)['flows_evicted']} evicted, at most {most.value} flows, "
           f"{server.now()}")
     assert flooded["sent"] >= 0.9 * 50000 / SLOW * flooded["seconds"] and flooded["errors"] == 0
-    assert watch.most == CAP
+    assert most.value == CAP
     check_clean(known)
     # Of the datagrams that nobody got each is counted.
     sent = flooded["sent"] + known["sent"] + new["sent"]

@@ -1,56 +1,24 @@
 """Datagrams of every size, by every address: whole or counted, and answered from where they were
 sent to. TESTING.md row 15."""
-import random
 import socket
 
 import pytest
 
-from lib.netns import veth
+from lib.crossing import INSIDE, LOOPBACK, OUTSIDE, PORT, Crossing, answer, device, payload
 from lib.ports import join
-from lib.udp import Client, listener
+from lib.udp import UDP_SEGMENT, Client, listener
 from lib.wait import eventually
 
 SIZES = (0, 1, 1452, 1453, 1472, 1473, 8972, 65487, 65507)
-OUTSIDE = {4: "10.98.0.1", 6: "fd98::1"}
-INSIDE = {4: ["10.98.0.2", "10.98.0.12", "10.98.0.13"], 6: ["fd98::2", "fd98::12", "fd98::13"]}
-LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 HEADERS = {4: 28, 6: 48}  # of IP and UDP
 MTU = {"loopback": 65536, "veth": 1500}
 
-_noise = random.Random(15).randbytes(1 << 16)
-
-
-def payload(size):
-    """No two sizes begin alike."""
-    return _noise[-size:] if size else b""
-
-
-def answer(data, _source):
-    """To a number a payload of that size, to anything else a word."""
-    return [payload(int(data)) if data.isdigit() else b"got"]
-
-
-class Road:
-    """Clients and servers outside, weir inside, and a veth with an MTU of 1500 between."""
-
-    def __init__(self, namespace):
-        self.outside, self.inside = namespace(), namespace()
-        for family, prefix in ((4, 24), (6, 64)):
-            veth(self.outside, self.inside, f"{OUTSIDE[family]}/{prefix}",
-                 f"{INSIDE[family][0]}/{prefix}")
-            for more in INSIDE[family][1:]:
-                self.inside.run("ip", "address", "add", f"{more}/{prefix}", "dev",
-                                self.device(self.inside, INSIDE[family][0]),
-                                *(("nodad",) if family == 6 else ()))
-
-    @staticmethod
-    def device(namespace, address):
-        return namespace.run("ip", "-o", "address", "show", "to", address).split()[1]
-
 
 @pytest.fixture
-def road(namespace):
-    return Road(namespace)
+def road():
+    made = Crossing()
+    yield made
+    made.discard()
 
 
 def drops(weir, name="too_large"):
@@ -98,15 +66,14 @@ class Sizes:
 @pytest.mark.parametrize("fragment", [True, False])
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("path", ["loopback", "veth"])
-def test_sizes(weir, udp_server, namespace, path, family, fragment):
+def test_sizes(weir, udp_server, road, path, family, fragment):
     if path == "loopback":
         server, options, place = udp_server(answer, LOOPBACK[family]), {}, None
         keys = listener(LOOPBACK[family], udp_fragment=fragment)
     else:
-        road = Road(namespace)
         server, place = udp_server(answer, OUTSIDE[family], namespace=road.outside), road.outside
         options = {"wrap": road.inside.wrap}
-        keys = {**listener(udp_fragment=fragment), "bind": join(INSIDE[family][0], 5353)}
+        keys = {**listener(udp_fragment=fragment), "bind": join(INSIDE[family][0], PORT)}
     w = weir([server.address], listener=keys, **options)
     most = max(SIZES) if fragment else MTU[path] - HEADERS[family]
     with Client(w.address, namespace=place) as client:
@@ -120,7 +87,7 @@ def test_a_train_of_datagrams_that_the_way_on_does_not_take(weir, udp_server, ro
     w = weir([server.address], wrap=road.inside.wrap, listener=listener(udp_fragment=fragment))
     with Client(w.address, namespace=road.inside) as client:
         client.ask(b"1")  # the flow is there
-        client.sock.setsockopt(socket.SOL_UDP, 103, 8000)  # UDP_SEGMENT
+        client.sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 8000)
         client.send(payload(60000))
         if fragment:
             assert [client.receive() for _ in range(8)] == [b"got"] * 8
@@ -154,14 +121,14 @@ def test_replies_come_from_the_address_that_was_used(weir, udp_server, road, hos
     servers = [udp_server(answer, OUTSIDE[family], namespace=road.outside) for family in (4, 6)]
     w = weir([server.address for server in servers], wrap=road.inside.wrap,
              weir={"workers": workers},
-             listener={**listener(), "bind": join(host, 5353), "v6only": v6only})
+             listener={**listener(), "bind": join(host, PORT), "v6only": v6only})
     clients = []
     for family in families:
         for address in INSIDE[family]:
-            clients += [asks((address, 5353), road.outside) for _ in range(4)]
-        clients += [asks((LOOPBACK[family], 5353), road.inside)]
+            clients += [asks((address, PORT), road.outside) for _ in range(4)]
+        clients += [asks((LOOPBACK[family], PORT), road.inside)]
     if 4 in families:
-        clients.append(asks(("127.0.0.77", 5353), road.inside))
+        clients.append(asks(("127.0.0.77", PORT), road.inside))
     # IPv4 clients are told as such, also where they came over an IPv6 socket.
     assert {row["client"] for row in w.admin("show flows")} == set(clients)
     assert all(server.seen for server in servers)
@@ -173,20 +140,20 @@ def test_one_client_and_several_addresses(weir, udp_server, road, host, v6only, 
     """A client is another flow by each address that it uses, though its own is the same."""
     server = udp_server(answer, OUTSIDE[family], namespace=road.outside)
     w = weir([server.address], wrap=road.inside.wrap,
-             listener={**listener(), "bind": join(host, 5353), "v6only": v6only})
-    with Client((INSIDE[family][0], 5353), namespace=road.outside) as client:
+             listener={**listener(), "bind": join(host, PORT), "v6only": v6only})
+    with Client((INSIDE[family][0], PORT), namespace=road.outside) as client:
         for address in INSIDE[family] * 2:
-            client.front = (address, 5353)
+            client.front = (address, PORT)
             assert client.ask() == b"got"
         rows = w.admin("show flows")
         assert {row["client"] for row in rows} == {client.address}
     assert [row["datagrams_out"] for row in rows] == [2] * len(INSIDE[family])
 
 
-def link_local(namespace, device):
+def link_local(namespace, name):
     """(address, the number of its interface), once nobody else is found to have it."""
     def shown():
-        return namespace.run("ip", "-o", "-6", "address", "show", "dev", device, "scope", "link",
+        return namespace.run("ip", "-o", "-6", "address", "show", "dev", name, "scope", "link",
                              "-tentative")
     number, _, _, address = eventually(shown, 5, "the address is there").split()[:4]
     return address.partition("/")[0], int(number.rstrip(":"))
@@ -195,8 +162,8 @@ def link_local(namespace, device):
 def test_a_link_local_address(weir, udp_server, road):
     server = udp_server(answer, OUTSIDE[6], namespace=road.outside)
     w = weir([server.address], wrap=road.inside.wrap,
-             listener={**listener(), "bind": "[::]:5353"})
-    inside, _ = link_local(road.inside, road.device(road.inside, INSIDE[6][0]))
-    outside, scope = link_local(road.outside, road.device(road.outside, OUTSIDE[6]))
-    asks((inside, 5353, 0, scope), road.outside, source=(outside, 0, 0, scope))
+             listener={**listener(), "bind": f"[::]:{PORT}"})
+    inside, _ = link_local(road.inside, device(road.inside, INSIDE[6][0]))
+    outside, scope = link_local(road.outside, device(road.outside, OUTSIDE[6]))
+    asks((inside, PORT, 0, scope), road.outside, source=(outside, 0, 0, scope))
     assert w.admin("show flows")[0]["datagrams_out"] == 2

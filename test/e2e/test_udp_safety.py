@@ -10,11 +10,9 @@ import struct
 import pytest
 
 from lib.netns import veth
-from lib.udp import Client, check_clean, listener, seconds
+from lib.udp import UDP_SEGMENT, Client, check_clean, listener, seconds
 from lib.udp_peers import echo, silent, times, udp_socket
 from lib.wait import SLOW, eventually
-
-UDP_SEGMENT = 103  # linux/udp.h
 
 
 def counter(weir, name):

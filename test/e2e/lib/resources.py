@@ -3,6 +3,7 @@ import itertools
 import os
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -40,6 +41,29 @@ def worker_threads(pid):
     tasks = Path(f"/proc/{pid}/task")
     return [int(task.name) for task in tasks.iterdir() if int(task.name) != pid
             and (task / "comm").read_text() != "weir-log\n"]
+
+
+class Most:
+    """The largest of what `figure` returns, which is asked for all the time in a thread. A context
+    manager; `value` is set at its end."""
+
+    def __init__(self, figure):
+        self.value = 0
+        self._figure = figure
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._stop.wait(0.02):
+            self.value = max(self.value, self._figure())
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
 
 
 def taken_descriptors(pid):

@@ -8,6 +8,8 @@ from lib.ports import free_port, join
 from lib.wait import SLOW
 from lib.weir import BUILD
 
+UDP_SEGMENT = 103  # linux/udp.h
+
 # What a client of udp_load must not meet, unless the test says so.
 WRONG = ("lost", "late", "twice", "foreign", "damaged", "astray", "errors")
 
