@@ -1,4 +1,5 @@
-/* Flows that leave their server: when they must, where they go, and what is counted. */
+/* Moves of flows beyond the plain ones of test_flow_move.c: the books of both servers, a burst, and
+ * refusals with nowhere to go. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,8 +8,6 @@
 #include <cmocka.h>
 
 #include "test/unit/lb/udp/world.h"
-
-#include <sys/resource.h>
 
 /* A flow on server a, with one datagram so far; b is usable from then on, and a is not. */
 struct mover {
@@ -105,7 +104,7 @@ static void a_flow_must_move_from_the_suspect_and_the_deserted(void **state)
     close_mover(&m);
 }
 
-/* A server that takes no new flows (it drains, or is full) keeps those that it has. */
+/* As one that drains: it takes no new flows, and those that it has stay. */
 static void a_closed_server_keeps_its_flows(void **state)
 {
     struct mover m;
@@ -161,24 +160,6 @@ static void a_deserted_server_is_left(void **state)
     check_move(desert);
 }
 
-/* The socket to it is closed, so what it says then finds nobody, and surely no other client. */
-static void the_server_that_was_left_is_heard_no_more(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    make_suspect(w, 0);
-    (void)world_ask(w, m.client, 1, "next");
-    world_reap(w);
-    assert_int_equal(w->udp->upstreams.used, 1);
-    assert_int_equal(w->udp->resting, 0);
-    (void)sendto(w->socket[0], "late", 4, 0, &m.asker.any, peer_length(&m.asker));
-    world_silence(w, m.client);
-    close_mover(&m);
-}
-
 static void what_comes_together_moves_together(void **state)
 {
     static const char *const said[] = {"1", "22", "333", "4444"};
@@ -193,28 +174,6 @@ static void what_comes_together_moves_together(void **state)
     for (size_t i = 0; i < ARRAY_LEN(said); i++)
         (void)world_hear(w, w->socket[1], said[i]);
     assert_is_on(&m, 1, 1);
-    close_mover(&m);
-}
-
-/* What the other one owed will not come; what is sent now will be answered. */
-static void debts_are_left_behind(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-    union inet_address asker;
-
-    (void)state;
-    world_init(w);
-    w->policy.responses = 2;
-    begin(&m);
-    assert_int_equal(m.flow->owed, 2);
-    make_suspect(w, 0);
-    asker = world_ask(w, m.client, 1, "next");
-    assert_int_equal(m.flow->owed, 2);
-    world_answer(w, 1, &asker, m.client, "1");
-    world_answer(w, 1, &asker, m.client, "2");
-    assert_flow_ended(m.flow, FLOW_END_DONE);
-    assert_int_equal(world_load(w, 1), 0);
     close_mover(&m);
 }
 
@@ -239,36 +198,6 @@ static void a_suspect_server_is_better_than_none(void **state)
     close_mover(&m);
 }
 
-/* Two suspects would play ball with it. */
-static void from_suspect_to_suspect_is_no_move(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    make_suspect(w, 0);
-    make_suspect(w, 1);
-    (void)world_ask(w, m.client, 0, "next");
-    assert_is_on(&m, 0, 0);
-    assert_int_equal(atomic_load(&w->server[1]->references), 1);
-    close_mover(&m);
-}
-
-static void a_deserted_server_is_left_even_for_a_suspect_one(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    desert(w, 0);
-    make_suspect(w, 1);
-    (void)world_ask(w, m.client, 1, "next");
-    assert_is_on(&m, 1, 1);
-    close_mover(&m);
-}
-
 static void a_full_server_is_none(void **state)
 {
     struct mover m;
@@ -287,103 +216,7 @@ static void a_full_server_is_none(void **state)
     close_mover(&m);
 }
 
-static void nothing_goes_to_a_deserted_server(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    w->usable[1] = false;
-    desert(w, 0);
-    world_say(w, m.client, "lost");
-    world_say(w, m.client, "as well");
-    world_silence(w, w->socket[0]);
-    assert_int_equal(world_metric(w, METRIC_DROP_NO_SERVER), 2);
-    assert_int_equal(world_metric(w, METRIC_DATAGRAMS_IN), 1);
-    assert_is_on(&m, 0, 0);
-    /* The flow waits for one. */
-    w->usable[1] = true;
-    (void)world_ask(w, m.client, 1, "then");
-    assert_is_on(&m, 1, 1);
-    close_mover(&m);
-}
-
-/* It is a server too: what it answers would come back to it. */
-static void a_client_is_not_served_by_itself(void **state)
-{
-    struct world w;
-    struct flow *flow;
-
-    (void)state;
-    world_open(&w);
-    (void)world_ask(&w, w.socket[1], 0, "first");
-    flow = world_newest(&w);
-    w.usable[0] = false;
-    w.usable[1] = true;
-    make_suspect(&w, 0);
-    (void)world_ask(&w, w.socket[1], 0, "next");
-    desert(&w, 0);
-    world_say(&w, w.socket[1], "lost");
-    world_silence(&w, w.socket[1]);
-    assert_int_equal(world_metric(&w, METRIC_DROP_NO_SERVER), 1);
-    assert_int_equal(flow->moves, 0);
-    assert_int_equal(world_load(&w, 1), 0);
-    world_close(&w);
-}
-
-static void limit_descriptors(rlim_t most, rlim_t *out_before)
-{
-    struct rlimit limit;
-
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    if (out_before != NULL)
-        *out_before = limit.rlim_cur;
-    limit.rlim_cur = most;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-}
-
-static void without_a_socket_it_stays(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-    rlim_t before;
-    int next;
-
-    (void)state;
-    open_mover(&m);
-    make_suspect(w, 0);
-    next = dup(m.client);
-    close(next);
-    limit_descriptors((rlim_t)next, &before);
-    (void)world_ask(w, m.client, 0, "next");
-    limit_descriptors(before, NULL);
-    assert_is_on(&m, 0, 0);
-    assert_int_equal(atomic_load(&w->server[1]->references), 1);
-    close_mover(&m);
-}
-
 /* ---- servers that refuse ---- */
-
-static void a_refusal_is_counted_and_the_flow_moves(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    world_refuse(w, 0);
-    world_say(w, m.client, "refused");
-    WORLD_UNTIL(w, w->suspected[0] == 1);
-    assert_int_equal(world_metric(w, METRIC_DROP_REFUSED), 1);
-    assert_int_equal(world_cell(&w->server[0]->cell[0].refused), 1);
-    assert_is_on(&m, 0, 0);
-    (void)world_ask(w, m.client, 1, "next");
-    assert_is_on(&m, 1, 1);
-    assert_int_equal(world_metric(w, METRIC_DROP_REFUSED), 1);
-    assert_int_equal(w->suspected[0], 1);
-    close_mover(&m);
-}
 
 /*
  * The refusal of an earlier datagram is still to be read when the next one is to be sent, and that
@@ -396,25 +229,8 @@ static void say_after_a_refusal(struct mover *m, const char *text)
     assert_int_equal(send(m->flow->upstream->fd, "earlier", 7, 0), 7);
 }
 
-static void what_met_anothers_refusal_goes_to_the_next_server(void **state)
-{
-    struct mover m;
-    struct world *w = &m.w;
-
-    (void)state;
-    open_mover(&m);
-    say_after_a_refusal(&m, "whole");
-    (void)world_hear(w, w->socket[1], "whole");
-    assert_is_on(&m, 1, 1);
-    assert_int_equal(world_metric(w, METRIC_DROP_REFUSED), 1);
-    assert_int_equal(world_cell(&w->server[0]->cell[0].refused), 1);
-    assert_int_equal(w->suspected[0], 1);
-    assert_int_equal(world_metric(w, METRIC_DATAGRAMS_IN), 2);
-    close_mover(&m);
-}
-
-/* With nowhere to go it is sent after all: the earlier one's refusal may have been the last. */
-static void or_to_the_same_one_again(void **state)
+/* The earlier one's refusal may have been the last. */
+static void with_nowhere_to_go_it_is_sent_once_more(void **state)
 {
     struct mover m;
     struct world *w = &m.w;
@@ -432,8 +248,8 @@ static void or_to_the_same_one_again(void **state)
     close_mover(&m);
 }
 
-/* All of them gone: the flow ends up where it began, and weir does not turn in circles. */
-static void when_all_refuse_it_ends_nowhere(void **state)
+/* The flow has gone to each once, and does not turn in circles. */
+static void when_all_refuse_it_stays_with_the_last(void **state)
 {
     struct mover m;
     struct world *w = &m.w;
@@ -503,20 +319,11 @@ int main(void)
         cmocka_unit_test(a_closed_server_keeps_its_flows),
         cmocka_unit_test(a_suspect_server_is_left),
         cmocka_unit_test(a_deserted_server_is_left),
-        cmocka_unit_test(the_server_that_was_left_is_heard_no_more),
         cmocka_unit_test(what_comes_together_moves_together),
-        cmocka_unit_test(debts_are_left_behind),
         cmocka_unit_test(a_suspect_server_is_better_than_none),
-        cmocka_unit_test(from_suspect_to_suspect_is_no_move),
-        cmocka_unit_test(a_deserted_server_is_left_even_for_a_suspect_one),
         cmocka_unit_test(a_full_server_is_none),
-        cmocka_unit_test(nothing_goes_to_a_deserted_server),
-        cmocka_unit_test(a_client_is_not_served_by_itself),
-        cmocka_unit_test(without_a_socket_it_stays),
-        cmocka_unit_test(a_refusal_is_counted_and_the_flow_moves),
-        cmocka_unit_test(what_met_anothers_refusal_goes_to_the_next_server),
-        cmocka_unit_test(or_to_the_same_one_again),
-        cmocka_unit_test(when_all_refuse_it_ends_nowhere),
+        cmocka_unit_test(with_nowhere_to_go_it_is_sent_once_more),
+        cmocka_unit_test(when_all_refuse_it_stays_with_the_last),
         cmocka_unit_test(per_packet_flows_do_not_move),
         cmocka_unit_test(nor_do_they_when_refused),
     };
