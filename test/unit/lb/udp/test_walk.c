@@ -144,6 +144,46 @@ static void filters_match(void **state)
     disperse(&crowd);
 }
 
+/* A socket of both families has them mapped; people do not write them so. */
+static void an_ipv4_client_of_an_ipv6_listener_is_one(void **state)
+{
+    static const struct traffic_filter filter = {.client = "127.0.0.1"};
+    struct world w;
+    struct flow_info row;
+    union inet_address name, entry = peer_address("127.0.0.1:0");
+    uint32_t cursor = 0;
+    int client;
+
+    (void)state;
+    world_init(&w);
+    world_open_at(&w, "[::]:0");
+    client = world_client();
+    name = peer_name(client);
+    entry.v4.sin_port = w.entry.v6.sin6_port;
+    peer_send(client, "?", 1, &entry);
+    (void)world_hear(&w, w.socket[0], "?");
+    assert_int_equal(udp_list(w.udp, &filter, &cursor, &row, 1, UINT64_MAX), 1);
+    assert_true(inet_address_equal(&row.client, &name));
+    close(client);
+    world_close(&w);
+}
+
+static void spent_flows_are_listed_and_ended_ones_are_not(void **state)
+{
+    static const struct traffic_filter all;
+    struct crowd crowd;
+    struct flow_info row;
+
+    (void)state;
+    gather(&crowd);
+    flow_spend(crowd.flow[CLIENTS - 1]);
+    assert_int_equal(find(&crowd, &all, &row), CLIENTS);
+    assert_int_equal(row.state, FLOW_SPENT);
+    flow_end(crowd.flow[CLIENTS - 1], FLOW_END_KILLED);
+    assert_int_equal(find(&crowd, &all, &row), CLIENTS - 1); /* its memory is still there */
+    disperse(&crowd);
+}
+
 static void a_list_comes_in_pages(void **state)
 {
     static const struct traffic_filter all;
@@ -183,6 +223,35 @@ static void a_slice_without_time_gets_on(void **state)
     }
     assert_true(slices > 1);
     disperse(&crowd);
+}
+
+/* Where many have been and gone, too. */
+static void empty_places_take_time_as_well(void **state)
+{
+    static const struct traffic_filter all;
+    struct world w;
+    struct flow_info row;
+    int client[200];
+    uint32_t cursor = 0;
+    unsigned slices = 0;
+
+    (void)state;
+    world_open(&w);
+    for (size_t i = 0; i < ARRAY_LEN(client); i++) {
+        client[i] = world_client();
+        (void)world_ask(&w, client[i], 0, "?");
+    }
+    world_kill_all(&w);
+    world_reap(&w);
+    for (; cursor != UINT32_MAX; slices++) {
+        uint32_t before = cursor;
+        assert_int_equal(udp_list(w.udp, &all, &cursor, &row, 1, 0), 0);
+        assert_true(cursor > before);
+    }
+    assert_in_range(slices, 2, ARRAY_LEN(client) / 10);
+    for (size_t i = 0; i < ARRAY_LEN(client); i++)
+        close(client[i]);
+    world_close(&w);
 }
 
 /* One that lives through the whole walk is met exactly once, whoever comes and goes. */
@@ -379,8 +448,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_describes_its_flow),
         cmocka_unit_test(filters_match),
+        cmocka_unit_test(an_ipv4_client_of_an_ipv6_listener_is_one),
+        cmocka_unit_test(spent_flows_are_listed_and_ended_ones_are_not),
         cmocka_unit_test(a_list_comes_in_pages),
         cmocka_unit_test(a_slice_without_time_gets_on),
+        cmocka_unit_test(empty_places_take_time_as_well),
         cmocka_unit_test(flows_come_and_go_between_slices),
         cmocka_unit_test(kills_what_matches),
         cmocka_unit_test(a_killed_clients_next_datagram_begins_anew),
