@@ -133,6 +133,8 @@ def test_iperf(road, weir, started, options):
     through = front.admin("show counters")
     lost_by_us = dropped(through)
     assert lost_by_us.pop("udp_dropped_receive_queue", 0) == no_room
+    # Those had left, to an iperf3 that was through; ICMP said so later.
+    lost_by_us.pop("udp_dropped_refused", None)
     assert came == through["datagrams_in"] + through["datagrams_out"] + sum(lost_by_us.values())
     assert passed > sent / 10
 

@@ -112,7 +112,8 @@ class Weir:
     def _settled(self):
         """A snapshot in which no probe and no question is under way: two in a row agree."""
         last, self._last = self._last, self.snapshot()
-        moving = [k for k in self._last if k.startswith("tcp ") and k != "tcp LISTEN"]
+        moving = [k for k, count in self._last.items() if count and (
+            k == "sockets without a flow" or k.startswith("tcp ") and k != "tcp LISTEN")]
         return self._last if self._last == last and not moving else None
 
     def stop(self, signo=signal.SIGTERM, timeout=40):
