@@ -16,6 +16,7 @@ class UdpSettings(NamedTuple):
     idle_timeout: int = 60000
     responses: int = 0
     max_flows: int = 0
+    max_replies: int = 0
     rcvbuf: str = "4m"
     workers: int = 1
     # Where it listens; in a namespace nobody can look for a free port from outside.
@@ -38,6 +39,7 @@ class WeirUdpBalancer(Balancer):
         listener = {
             "protocol": "udp", "udp_idle_timeout": f"{settings.idle_timeout}ms",
             "responses": settings.responses, "max_flows": settings.max_flows,
+            "max_replies": settings.max_replies,
             "udp_rcvbuf": settings.rcvbuf,
             "bind": join(*settings.where)}
         self.weir = Weir(sections([server.address for server in servers], listener=listener,
@@ -68,7 +70,9 @@ class NginxUdpBalancer(Balancer):
 
     def __init__(self, servers, settings, wrap=()):
         listed = "\n".join(f"server {server.address};" for server in servers)
-        responses = f"proxy_responses {settings.responses};" if settings.responses else ""
+        # The nearest to max_replies that it has.
+        most = settings.responses or settings.max_replies
+        responses = f"proxy_responses {most};" if most else ""
         host, port = settings.where
         self.nginx = NginxUdp(host=host, port=port, wrap=wrap,
                               connections=2 * settings.max_flows or 9000, config=f"""
