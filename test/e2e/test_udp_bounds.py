@@ -107,8 +107,8 @@ def test_idle_flows(weir, udp_echo, udp_load):
     after = private_bytes(w.pid)
     begin_flows(w, udp_load)
     w.wait_flows(0, timeout=2 * IDLE)
-    assert private_bytes(w.pid) <= after + SOME
-    if SLOW == 1:  # a sanitizer has memory of its own for each allocation
+    if SLOW == 1:  # a sanitizer has memory of its own, and keeps what was freed
+        assert private_bytes(w.pid) <= after + SOME
         assert held <= CAP * FLOW_BYTES + SOME
 
 

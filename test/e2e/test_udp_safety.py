@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from lib.netns import veth
-from lib.udp import UDP_SEGMENT, Client, check_clean, listener, seconds
+from lib.udp import UDP_SEGMENT, Client, check_clean, listener
 from lib.udp_peers import echo, silent, times, udp_socket
 from lib.wait import SLOW, eventually
 
@@ -26,21 +26,21 @@ def wait_counter(weir, name, count, timeout=5):
 
 # ---- late replies ----
 
-QUARANTINE = 2  # seconds, which is the default
+QUARANTINE = 2000  # ms, which is the default
+MARGIN = 100 if SLOW == 1 else 500
 
 
 @pytest.mark.parametrize("workers, per_packet", [(1, False), (2, False), (1, True)])
 def test_late_replies_reach_nobody(weir, udp_echo, udp_load, workers, per_packet):
     """Each reply comes a second time, up to 100 ms before the socket may serve another flow.
     Thousands of clients share the few sockets."""
-    late = [int(QUARANTINE * part * 1000 * SLOW) - 100 for part in (0.1, 0.5, 1)]
     servers = [udp_echo(name, delay=delay, replies=2, late=True)
-               for name, delay in zip("abc", late)]
+               for name, delay in zip("abc", (200, 1000, QUARANTINE - MARGIN))]
     w = weir([server.address for server in servers], weir={"workers": workers},
              listener=listener(responses=1, per_packet=per_packet,
-                               udp_quarantine=seconds(QUARANTINE)))
-    load = udp_load("new", w.address, rate=50, seconds=int(2.5 * QUARANTINE * SLOW))
-    told = check_clean(load.finish(timeout=20))
+                               udp_quarantine=f"{QUARANTINE}ms"))
+    load = udp_load("new", w.address, rate=50, seconds=5, timeout=int(1000 * SLOW))
+    told = check_clean(load.finish())
     assert told["names"].keys() == set("abc")
     # Every copy has met a socket that had no flow.
     wait_counter(w, "udp_dropped_late", told["sent"])
@@ -161,7 +161,7 @@ def test_amplification_under_load(weir, udp_echo, udp_load):
     time meanwhile: the cap is one over all that a flow has asked."""
     server = udp_echo("a", replies=5, size=1000)
     w = weir([server.address], listener=listener(max_replies=1), weir={"workers": 2})
-    load = udp_load("steady", w.address, flows=50, rate=20, seconds=2, answer=1000)
+    load = udp_load("steady", w.address, flows=50, rate=int(20 / SLOW), seconds=2, answer=1000)
     told = check_clean(load.finish())
     wait_counter(w, "udp_dropped_amplification", 4 * told["sent"])
     assert counter(w, "datagrams_out") == counter(w, "datagrams_in") == told["sent"]
