@@ -52,10 +52,11 @@ struct local {
 };
 
 /* Room for UDP_GRO or UDP_SEGMENT and for the packet info of both families, cmsg(3). */
+#define CONTROL_SIZE                                                                               \
+    (CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in_pktinfo)) +                             \
+     CMSG_SPACE(sizeof(struct in6_pktinfo)))
 struct control {
-    _Alignas(
-        struct cmsghdr) char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in_pktinfo)) +
-                                   CMSG_SPACE(sizeof(struct in6_pktinfo))];
+    _Alignas(struct cmsghdr) char bytes[CONTROL_SIZE];
 };
 
 /* ---- receiving ---- */

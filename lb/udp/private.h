@@ -175,20 +175,20 @@ void upstream_close_spare(struct udp *udp);
 bool upstream_is_own(const struct udp *udp, const union inet_address *client);
 
 /* ---- reply.c: from servers to clients ---- */
-void reply_event(void *udp, uint32_t index, uint32_t generation, uint32_t events);
+void reply_event(void *owner, uint32_t index, uint32_t generation, uint32_t events);
 void reply_task(struct poller_task *task);
 void reply_flush(struct udp *udp);
 /* The poller_task of it. */
 void reply_flush_task(struct poller_task *task);
 
 /* ---- request.c: from clients to servers ---- */
-void request_event(void *udp, uint32_t index, uint32_t generation, uint32_t events);
+void request_event(void *owner, uint32_t index, uint32_t generation, uint32_t events);
 void request_task(struct poller_task *task);
 /* What the receive queue had to drop is counted. */
 void request_look(struct wheel_timer *timer, uint64_t now_ms);
 /* Sends what the flow has got in this batch. */
 void request_send(struct flow *flow);
-int request_failed(void *udp, void *flow, int error);
+int request_failed(void *owner, void *stream, int error);
 
 /* ---- drop.c: why not ---- */
 void drop(struct udp *udp, enum metric why, uint32_t datagrams);

@@ -121,7 +121,8 @@ void upstream_close(struct upstream *upstream)
 {
     struct udp *udp = upstream->udp;
 
-    upstream_look(upstream);
+    if (upstream->gro) /* a stream: few datagrams fill no queue */
+        upstream_look(upstream);
     if (upstream->port != 0)
         atomic_fetch_sub_explicit(&udp->env.shared->own_port[upstream->port], 1,
                                   memory_order_relaxed);
