@@ -29,10 +29,13 @@ class Clients:
         self.front = front
         self._closing = closing
 
+    def silent(self, count):
+        """So many that have not asked yet."""
+        return [self._closing.enter_context(udp.Client(self.front.address)) for _ in range(count)]
+
     def new(self, count):
         """So many new ones, as (client, name of its server)."""
-        made = [self._closing.enter_context(udp.Client(self.front.address)) for _ in range(count)]
-        return [(client, ask(client)) for client in made]
+        return [(client, ask(client)) for client in self.silent(count)]
 
     def at(self, name, count):
         """So many at this server."""
@@ -267,6 +270,25 @@ def test_a_drained_server_that_goes_down_loses_its_flows(scene):
     assert ask(mine) == "b"
     fail(front, tongues)
     assert ask(mine) != "b"
+
+
+def test_nobody_is_left(scene):
+    front, clients, _ = scene(on_down="drain")
+    (mine, _), = clients.new(1)
+    for name in NAMES:
+        front.admin(f"disable web/{name}")
+    mine.send()
+    other, = clients.silent(1)
+    other.send()
+    eventually(lambda: front.admin("show counters")["udp_dropped_no_server"] == 2, 5,
+               "what an old client and a new one say is dropped")
+    front.admin("enable web/c")
+    front.wait_health("c", "up")
+    for client in (mine, other):
+        # What was dropped is not kept for later; what comes before workers know is dropped as well.
+        assert client.waiting() == []
+        eventually(lambda: client.send() or client.waiting(), 5, "c serves again")
+        assert where(front, client) == "c"
 
 
 # ---- weight ----

@@ -13,7 +13,7 @@ import pytest
 from lib.datagram import Echo, Load
 from lib.dns import NAME, Dnsmasq, Dnsperf
 from lib.ledger import when
-from lib.road import FRONT, SERVERS, IcmpEar, Road
+from lib.road import FRONT, SERVERS, IcmpEar, Road, devices
 from lib.wait import SLOW, eventually
 
 INTERVAL = TIMEOUT = 0.2
@@ -107,12 +107,18 @@ class Stage:
 
 
 @pytest.fixture
-def stage(road, weir):
-    """stage(the probes' kind)"""
+def processes():
+    """A list of what is to be discarded."""
     made = []
-    yield lambda probe: Stage(road, weir, made, probe)
+    yield made
     for process in made[::-1]:
         process.discard()
+
+
+@pytest.fixture
+def stage(road, processes, weir):
+    """stage(the probes' kind). weir goes first: without its servers it is never at rest."""
+    return lambda probe: Stage(road, weir, processes, probe)
 
 
 # ---- ways to fail ----
@@ -198,6 +204,7 @@ def test_icmp_moves_all_flows(stage, fault, responses):
         # That is why one error counts for all: this kernel sends few.
         assert 1 <= row["refused"] < len(at_b) / 2
     assert row["flows"] == 0
+    assert counters["udp_dropped_refused"] == row["refused"]
 
 
 def test_dnsmasq_is_killed_under_dnsperf(stage):
@@ -241,3 +248,39 @@ def test_silence_is_found_by_probes(stage, fault, probe):
           f"{max(sent for *_, sent in told['losses']) - down:.4f} s after that")
     assert moved == len(at_b) > 0
     assert max(sent for *_, sent in told["losses"]) <= down + KNOWS_WITHIN
+
+
+# ---- the way is blocked ----
+
+def test_a_firewall_of_our_own(stage):
+    """The kernel refuses to send: counted, and no fault of the server's."""
+    on = stage("dns").begin()
+    on.road.weir.run("nft", "-f", "-", stdin=f"""
+        add table inet fault
+        add chain inet fault output {{ type filter hook output priority 0; }}
+        add rule inet fault output udp dport {ECHO} drop\n""")
+    eventually(lambda: on.front.admin("show counters")["udp_dropped_send_error"] > 10, 5,
+               "datagrams are refused")
+    on.road.weir.nft_clear()
+    on.finish()
+    rows = on.front.admin("show servers")
+    assert [(row["refused"], row["health"]) for row in rows] == [(0, "up")] * 3
+
+
+def test_a_slow_link(stage, udp_client):
+    """What the listener's send buffer has no room for is dropped, and counted."""
+    on = stage("udp")
+    on.start(Echo("burst", host=SERVERS[0], port=ECHO + 1, wrap=on.road.servers.wrap,
+                  replies=50, size=1400))
+    on.begin(ECHO + 1, udp_sndbuf="4k")
+    device = devices(on.road.weir)[0]
+    on.road.weir.run(*f"tc qdisc add dev {device} root tbf rate 1mbit burst 3000 limit 1m".split())
+    client = udp_client(on.front, namespace=on.road.clients)
+    client.send()
+
+    def counted():
+        counters = on.front.admin("show counters")
+        return counters["datagrams_out"], counters["udp_dropped_send_queue"]
+    eventually(lambda: sum(counted()) == 50, 5, "all replies have passed or are counted")
+    on.road.weir.run("tc", "qdisc", "del", "dev", device, "root")
+    assert min(counted()) > 0

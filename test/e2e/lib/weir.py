@@ -113,7 +113,8 @@ class Weir:
         """A snapshot in which no probe and no question is under way: two in a row agree."""
         last, self._last = self._last, self.snapshot()
         moving = [k for k, count in self._last.items() if count and (
-            k == "sockets without a flow" or k.startswith("tcp ") and k != "tcp LISTEN")]
+            k in ("sockets without a flow", "socket in no state") or
+            k.startswith("tcp ") and k != "tcp LISTEN")]
         return self._last if self._last == last and not moving else None
 
     def stop(self, signo=signal.SIGTERM, timeout=40):
