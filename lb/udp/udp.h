@@ -36,7 +36,8 @@
       "max_flows was reached, and another client came while this one sent no second datagram or "  \
       "was silent")                                                                                \
     X(KILLED, "killed", "operator", "kill flow")                                                   \
-    X(SERVER_DOWN, "server-down", "weir", "the server went down, and on_down is kill")             \
+    X(SERVER_DOWN, "server-down", "weir",                                                          \
+      "the server went down: on_down is kill, or the drain deadline came")                         \
     X(DRAIN_QUIET, "drain-quiet", "weir", "ended at a quiet moment of a draining server")          \
     X(DRAIN_DEADLINE, "drain-deadline", "weir", "still there at the drain deadline")               \
     X(SHUTDOWN, "shutdown", "weir", "weir ended, and the flow was silent or out of time")
