@@ -13,8 +13,10 @@ PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeou
     dnsmasq-base dnsperf iperf3 ngtcp2-client ngtcp2-server)
 # shellcheck disable=SC2034 # scripts/bench reads it
 PACKAGES_BENCH=("${PACKAGES_TEST[@]}" linux-perf)
+# shellcheck disable=SC2034 # scripts/fuzz reads it
+PACKAGES_FUZZ=(clang libclang-rt-14-dev)
 # shellcheck disable=SC2034 # scripts/check reads it
-PACKAGES_CHECK=("${PACKAGES_TEST[@]}" clang clang-format clang-tidy libclang-rt-14-dev shellcheck git)
+PACKAGES_CHECK=("${PACKAGES_TEST[@]}" "${PACKAGES_FUZZ[@]}" clang-format clang-tidy shellcheck git)
 
 # Services that the packages above would start at boot. The tests start their own.
 SERVICES=(nginx haproxy redis-server postgresql iperf3 ngtcp2d)

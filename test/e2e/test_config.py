@@ -12,7 +12,7 @@ from lib.snapshot import is_alive
 from lib.wait import SLOW, eventually
 from lib.weir import BUILD, ROOT, USER, make_directory
 
-CORPUS = sorted((ROOT / "test/fuzz/config").glob("*.cfg"))
+CORPUS = sorted((ROOT / "test/fuzz/corpus/config_file").glob("*.cfg"))
 # The leak check of a sanitized build does not work under strace.
 TRACED = {"ASAN_OPTIONS": "detect_leaks=0"}
 EXAMPLES = sorted((ROOT / "config/examples").glob("*.cfg"))

@@ -1,10 +1,6 @@
 /*
  * Fuzzes what reads a request of the admin socket: any bytes as a line. Words are taken apart, the
  * command's row is found, its arguments are held against the row; nothing is run.
- *
- *     clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DWEIR_VERSION='"fuzz"' -I. \
- *         test/fuzz/admin_line.c lb/admin/words.c lb/admin/commands.c common/text.c \
- *         BUILD/libweir-core.a -luv -ljansson -lconfig -lxxhash -lcap-ng
  */
 #include "lb/admin/commands.h"
 

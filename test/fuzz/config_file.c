@@ -1,11 +1,6 @@
 /*
  * Fuzzes the reading of configuration files: any bytes as a file. It is either refused with an
  * error for a line that it has, or becomes a model that survives its image and its own dump.
- *
- *     clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DWEIR_VERSION='"fuzz"' -I. \
- *         test/fuzz/config_file.c BUILD/libweir-core.a -luv -ljansson -lconfig -lxxhash -lcap-ng
- *
- * The corpus is test/fuzz/config.
  */
 #include "config/config.h"
 

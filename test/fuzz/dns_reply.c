@@ -1,9 +1,6 @@
 /*
  * Fuzzes lb/health/dns_reply: any bytes as the reply to a query. The first byte says what was asked
  * and wanted, and how many bytes are cut off the end for a second reading.
- *
- *     clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. test/fuzz/dns_reply.c \
- *         lb/health/dns_reply.c lb/health/dns_query.c common/base.c
  */
 #include "lb/health/dns_reply.h"
 

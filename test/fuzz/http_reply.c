@@ -1,9 +1,6 @@
 /*
  * Fuzzes lb/health/http_reply: any bytes as a response. The first byte says how the rest is cut
  * into pieces; cut so or read whole, the result must be the same.
- *
- *     clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. test/fuzz/http_reply.c \
- *         lb/health/http_reply.c common/base.c
  */
 #include "lb/health/http_reply.h"
 

@@ -1,5 +1,5 @@
 /*
- * Every file of test/fuzz/config is refused with exactly the errors that it announces, in lines
+ * Every file of test/fuzz/corpus/config_file is refused with exactly the errors that it announces, in lines
  * such as
  *     #! 4: weight = -1 must be
  *     #! included/error.inc:3: workers = 1000
@@ -26,7 +26,7 @@ const char *__lsan_default_suppressions(void)
     return "leak:libconfig.so";
 }
 
-#define FOLDER "test/fuzz/config"
+#define FOLDER "test/fuzz/corpus/config_file"
 #define LEAST_FILES 200
 #define EXPECTED_MAX 16
 

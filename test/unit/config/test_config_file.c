@@ -41,7 +41,7 @@ static int read_corpus(void **state)
 {
     glob_t found;
     struct corpus *corpus = calloc(1, sizeof(*corpus));
-    if (glob("test/fuzz/config/*.cfg", 0, NULL, &found) != 0 ||
+    if (glob("test/fuzz/corpus/config_file/*.cfg", 0, NULL, &found) != 0 ||
         glob("config/examples/*.cfg", GLOB_APPEND, NULL, &found) != 0)
         return -1;
     corpus->count = found.gl_pathc;

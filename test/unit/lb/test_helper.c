@@ -59,10 +59,10 @@ static void errors_come_back(void **state)
 {
     struct config *config = NULL;
     struct config_errors errors = {0};
-    assert_int_equal(load(*state, "test/fuzz/config/all-at-once.cfg", &config, &errors), -EINVAL);
+    assert_int_equal(load(*state, "test/fuzz/corpus/config_file/all-at-once.cfg", &config, &errors), -EINVAL);
     assert_null(config);
     assert_int_equal(errors.count, 9);
-    assert_string_equal(errors.error[0].file, "test/fuzz/config/all-at-once.cfg");
+    assert_string_equal(errors.error[0].file, "test/fuzz/corpus/config_file/all-at-once.cfg");
     assert_int_equal(errors.error[0].line, 3);
     config_errors_clear(&errors);
 }
@@ -85,7 +85,7 @@ static void an_include_of_a_directory_is_an_error(void **state)
 {
     struct config *config = NULL;
     struct config_errors errors = {0};
-    assert_int_equal(load(*state, "test/fuzz/config/include-directory.cfg", &config, &errors),
+    assert_int_equal(load(*state, "test/fuzz/corpus/config_file/include-directory.cfg", &config, &errors),
                      -EINVAL);
     assert_int_equal(errors.count, 1);
     assert_int_equal(errors.error[0].line, 1);
