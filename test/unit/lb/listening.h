@@ -136,17 +136,30 @@ static inline struct address local_address(int fd)
     return address;
 }
 
-/* A port that somebody else holds; *out_text is its address. */
+/* True if nobody has the address for the protocol that `how` does not name. */
+static inline bool is_free_for_the_other(const struct address *address, unsigned how)
+{
+    int fd = foreign_socket(address, (how & UDP) ^ UDP);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* A port that somebody else holds, for one protocol; *out_text is its address. */
 static inline int foreign_on(const char *host, unsigned how, char out_text[ADDRESS_TEXT_MAX])
 {
     char text[ADDRESS_TEXT_MAX];
     snprintf(text, sizeof(text), "%s:0", host);
-    struct address address = address_of(text);
-    int fd = foreign_socket(&address, how);
-    assert_true(fd >= 0);
-    address = local_address(fd);
-    address_format(&address, out_text);
-    return fd;
+    for (;;) {
+        struct address address = address_of(text);
+        int fd = foreign_socket(&address, how);
+        assert_true(fd >= 0);
+        address = local_address(fd);
+        address_format(&address, out_text);
+        if (is_free_for_the_other(&address, how))
+            return fd;
+        close(fd);
+    }
 }
 
 /* The address of a port that is free. */

@@ -65,15 +65,27 @@ static inline void site_take_address(struct config_address *out, const struct so
     out->address.length = sizeof(*from);
 }
 
+/* A listening socket at a port that UDP has free too: tests may want both protocols there. */
+static inline int site_take_port(struct sockaddr_in *out)
+{
+    for (;;) {
+        int fd = pair_listen(out, 1024, 0);
+        int probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        int failed = bind(probe, (struct sockaddr *)out, sizeof(*out));
+        close(probe);
+        if (!failed)
+            return fd;
+        close(fd);
+    }
+}
+
 static inline void site_open(struct site *site, int64_t workers)
 {
-    int probe;
-
     site_warm_up();
     *site = (struct site){.descriptors = site_descriptors()};
     site->server = (struct config_server){.name = "a", .weight = 100};
     struct sockaddr_in address;
-    site->server_fd = pair_listen(&address, 1024, 0);
+    site->server_fd = site_take_port(&address);
     site_take_address(&site->server.address, &address);
     site->pool = (struct config_pool){
         .name = "web",
@@ -85,8 +97,8 @@ static inline void site_open(struct site *site, int64_t workers)
         .servers = &site->server,
         .server_count = 1,
     };
-    probe = pair_listen(&site->entry_address, 1, 0);
-    close(probe); /* its port is free again, and nobody else's for a while */
+    close(site_take_port(
+        &site->entry_address)); /* its port is free again, and nobody else's for a while */
     site->entry = (struct config_listener){
         .name = "front",
         .pool = "web",
