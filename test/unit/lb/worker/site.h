@@ -97,8 +97,8 @@ static inline void site_open(struct site *site, int64_t workers)
         .servers = &site->server,
         .server_count = 1,
     };
-    close(site_take_port(
-        &site->entry_address)); /* its port is free again, and nobody else's for a while */
+    /* Free again, and nobody else's for a while. */
+    close(site_take_port(&site->entry_address));
     site->entry = (struct config_listener){
         .name = "front",
         .pool = "web",
