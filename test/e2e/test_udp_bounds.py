@@ -53,7 +53,8 @@ def test_flood(weir, udp_echo, udp_load, udp_flood, workers, duration):
           f"{dropped(w)}, {counters(w)['flows_evicted']} evicted, at most {most.value} flows, "
           f"{server.now()}")
     assert flooded["sent"] >= 0.9 * 50000 / SLOW * flooded["seconds"] and flooded["errors"] == 0
-    assert most.value == CAP
+    # A worker counts itself in before it sees that there is no room, and out again.
+    assert CAP <= most.value <= CAP + workers
     check_clean(known)
     # Of the datagrams that nobody got each is counted.
     sent = flooded["sent"] + known["sent"] + new["sent"]
@@ -65,7 +66,7 @@ def test_flood(weir, udp_echo, udp_load, udp_flood, workers, duration):
 
 IDLE = 3
 FLOW_BYTES = 640
-SOME = 256 << 10
+SOME = 1 << 20
 
 
 def kernel_bytes():
@@ -76,8 +77,8 @@ def kernel_bytes():
 
 def begin_flows(weir, udp_load):
     """CAP clients that each send one datagram, fast enough that none is idle before the last."""
-    load = udp_load("new", weir.address, flows=8, rate=1000, sources=CAP // 8, count=CAP,
-                    timeout=int(1000 * SLOW))
+    load = udp_load("new", weir.address, flows=8, rate=int(1000 / min(SLOW, 4)), sources=CAP // 8,
+                    count=CAP, timeout=int(1000 * SLOW))
     check_clean(load.finish())
     assert weir.admin("status")["flows"] == CAP
 
@@ -207,8 +208,10 @@ def test_no_descriptor_left(weir, udp_echo, udp_client, udp_load, workers):
             client.send()
         eventually(lambda: ask("show counters")["udp_dropped_no_resources"] == 40, 5,
                    "those without a descriptor are counted")
-        served = [client for client in clients if client.waiting()]
-        assert len(served) == 10 and ask("status")["flows"] == 110
+        served = set()
+        eventually(lambda: served.update(client for client in clients if client.waiting())
+                   or len(served) == 10, 5, "the others are served")
+        assert ask("status")["flows"] == 110
         limit_descriptors(w.pid)
         for client in clients:
             assert client.ask().endswith(b"ping")
