@@ -23,8 +23,9 @@ def test_memory_of_a_flow(weir, udp_echo, udp_load):
         udp.check_clean(udp_load("steady", front.address, flows=count, rate=1, count=count).finish())
         return front.admin("status")["flows"], private_bytes(front.pid)
 
+    # First what does not depend on the number of flows: rooms for a full batch.
+    udp_load("rr", front.address, count=10000).finish()
     flows, held = begin(500)
-    assert flows == 500
     # A client may get a port that one of the first had.
     more, then = begin(FLOWS)
     each = (then - held) / (more - flows)

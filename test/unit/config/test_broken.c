@@ -1,6 +1,6 @@
 /*
- * Every file of test/fuzz/corpus/config_file is refused with exactly the errors that it announces, in lines
- * such as
+ * Every file of test/fuzz/corpus/config_file is refused with exactly the errors that it announces,
+ * in lines such as
  *     #! 4: weight = -1 must be
  *     #! included/error.inc:3: workers = 1000
  * that is, the place and the beginning or a part of what is said about it.

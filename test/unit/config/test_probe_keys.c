@@ -1,4 +1,5 @@
-/* The keys of udp and dns probes: what is let through. What is not is in test/fuzz/corpus/config_file. */
+/* The keys of udp and dns probes: what is let through. What is not is in
+ * test/fuzz/corpus/config_file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -59,7 +59,8 @@ static void errors_come_back(void **state)
 {
     struct config *config = NULL;
     struct config_errors errors = {0};
-    assert_int_equal(load(*state, "test/fuzz/corpus/config_file/all-at-once.cfg", &config, &errors), -EINVAL);
+    assert_int_equal(load(*state, "test/fuzz/corpus/config_file/all-at-once.cfg", &config, &errors),
+                     -EINVAL);
     assert_null(config);
     assert_int_equal(errors.count, 9);
     assert_string_equal(errors.error[0].file, "test/fuzz/corpus/config_file/all-at-once.cfg");
@@ -85,8 +86,9 @@ static void an_include_of_a_directory_is_an_error(void **state)
 {
     struct config *config = NULL;
     struct config_errors errors = {0};
-    assert_int_equal(load(*state, "test/fuzz/corpus/config_file/include-directory.cfg", &config, &errors),
-                     -EINVAL);
+    assert_int_equal(
+        load(*state, "test/fuzz/corpus/config_file/include-directory.cfg", &config, &errors),
+        -EINVAL);
     assert_int_equal(errors.count, 1);
     assert_int_equal(errors.error[0].line, 1);
     config_errors_clear(&errors);
