@@ -43,7 +43,8 @@
     X(DROP_SEND_ERROR, "udp_dropped_send_error", "The kernel refused to send it.")                 \
     X(DROP_REFUSED, "udp_dropped_refused", "The server's machine refused the flow's datagrams.")   \
     X(DROP_FLOW_LIMIT, "udp_dropped_flow_limit", "No room for a new flow.")                        \
-    X(DROP_CROWDED, "udp_dropped_crowded", "A new client's, with the receive queue half full.")    \
+    X(DROP_CROWDED, "udp_dropped_crowded",                                                         \
+      "A new client's, while too much waited for known ones.")                                     \
     X(DROP_NO_SERVER, "udp_dropped_no_server", "No server was usable.")                            \
     X(DROP_NO_RESOURCES, "udp_dropped_no_resources", "No descriptor, memory or port for a flow.")  \
     X(DROP_AMPLIFICATION, "udp_dropped_amplification", "A reply beyond what a request allows.")    \

@@ -290,15 +290,16 @@ static bool receive(struct udp_port *port)
 
 /*
  * To begin a flow takes thirty times as long as to pass a datagram on. A flood of newcomers would
- * fill the queue, and the kernel would drop whatever comes next, known clients' too. So the second
- * half of the queue is theirs alone.
+ * fill the queue, and the kernel would drop whatever comes next, known clients' too. So what is
+ * beyond a quarter of it is theirs alone: room for as long as another process may keep us waiting.
+ * Where there are none (DNS) newcomers may have it all.
  */
 static bool is_crowded(const struct udp_port *port)
 {
     uint32_t memory[SK_MEMINFO_VARS];
 
-    return drop_read_memory(port->fd, memory) == 0 &&
-           memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
+    return !list_empty(&port->settled) && drop_read_memory(port->fd, memory) == 0 &&
+           memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 4;
 }
 
 static void run(struct udp_port *port)

@@ -165,7 +165,7 @@ static unsigned fill_queue(struct world *w, int client)
     return count;
 }
 
-/* More waits than weir keeps up with: the second half of the queue is for those it knows. */
+/* More waits than weir keeps up with: three quarters of the queue are for those it knows. */
 static void a_crowded_listener_takes_no_newcomers(void **state)
 {
     struct world w;
