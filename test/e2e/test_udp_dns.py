@@ -104,8 +104,8 @@ def test_every_query_is_a_choice(weir, dnsmasqs, dnsperf):
 
 INTERVAL = TIMEOUT = 0.2
 RISE, FALL = 2, 3
-# DESIGN.md §8.
-DOWN_WITHIN = FALL * INTERVAL * 1.1 + TIMEOUT
+# DESIGN.md §8, and what a busy machine lets a process wait.
+DOWN_WITHIN = FALL * INTERVAL * 1.1 + TIMEOUT + 0.1
 HEALTH = {"rise": RISE, "fall": FALL, "interval": "200ms", "timeout": "200ms"}
 
 ASKS = question()

@@ -18,9 +18,9 @@ from lib.wait import SLOW, eventually
 
 INTERVAL = TIMEOUT = 0.2
 RISE, FALL = 2, 3
-# DESIGN.md §8.
-DOWN_WITHIN = FALL * INTERVAL * 1.1 + TIMEOUT
-UP_WITHIN = RISE * INTERVAL * 1.1 + TIMEOUT
+# DESIGN.md §8, and what a busy machine lets a process wait.
+DOWN_WITHIN = FALL * INTERVAL * 1.1 + TIMEOUT + 0.1
+UP_WITHIN = RISE * INTERVAL * 1.1 + TIMEOUT + 0.1
 # What is sent so long after weir can know of the failure is not lost: behaviour.
 KNOWS_WITHIN = 0.1 * SLOW
 
@@ -269,9 +269,10 @@ def test_a_firewall_of_our_own(stage):
 
 def test_a_slow_link(stage, udp_client):
     """What the listener's send buffer has no room for is dropped, and counted."""
-    on = stage("udp")
-    on.start(Echo("burst", host=SERVERS[0], port=ECHO + 1, wrap=on.road.servers.wrap,
-                  replies=50, size=1400))
+    on = stage("dns")
+    for host in SERVERS:
+        on.start(Echo("burst", host=host, port=ECHO + 1, wrap=on.road.servers.wrap, replies=50,
+                      size=1400))
     on.begin(ECHO + 1, udp_sndbuf="4k")
     device = devices(on.road.weir)[0]
     on.road.weir.run(*f"tc qdisc add dev {device} root tbf rate 1mbit burst 3000 limit 1m".split())

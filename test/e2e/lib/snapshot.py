@@ -11,13 +11,14 @@ import subprocess
 import termios
 
 
-def ss(pid, *filters):
-    """Rows of ss(8), TCP's and UDP's, as lists of columns, in the process's own network namespace.
+def ss(pid, *filters, of="t"):
+    """Rows of ss(8) as lists of columns, in the process's own network namespace. `of`: "t" for TCP,
+    "u" for UDP, "tu" for both, each row then beginning with which.
 
     /proc/PID/net has the same, but with 100,000 in TIME-WAIT takes a second to read; and where
     sockets come and go meanwhile, others are left out.
     """
-    done = subprocess.run(["nsenter", "-t", str(pid), "-n", "ss", "-Htuane", *filters],
+    done = subprocess.run(["nsenter", "-t", str(pid), "-n", "ss", f"-Hane{of}", *filters],
                           capture_output=True, text=True, check=True)
     return [line.split() for line in done.stdout.splitlines()]
 
@@ -32,7 +33,7 @@ def _name(kind, state):
 def socket_states(pid):
     """Inode to "tcp ESTAB", "udp", "udp connected", "unix" …"""
     states = {}
-    for row in ss(pid, "exclude", "time-wait"):
+    for row in ss(pid, "exclude", "time-wait", of="tu"):
         inode = re.search(r" ino:(\d+)", " ".join(row))
         if inode:
             states[int(inode[1])] = _name(*row[:2])
@@ -49,7 +50,7 @@ def listens(pid, port):
 
 def is_bound(pid, port):
     """Is there a UDP socket of this port in the process's namespace?"""
-    return any(row[0] == "udp" for row in ss(pid, f"sport = :{port}"))
+    return bool(ss(pid, f"sport = :{port}", of="u"))
 
 
 def _pipe_bytes(path):
