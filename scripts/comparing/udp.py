@@ -59,7 +59,7 @@ def flooded(kind):
         front = stack.enter_context(kind([server], ROW_12))
         known = stack.enter_context(started(UdpLoad("steady", front.address)))
         known.wait_exchanges(300)
-        most = stack.enter_context(Most(lambda: descriptors(front)))
+        most = stack.enter_context(Most(lambda: descriptors(front), every=1))
         flood = stack.enter_context(started(UdpFlood(front.address, **FLOOD)))
         eventually(lambda: flood.now()["seconds"] > 1, 5)
         new = stack.enter_context(started(

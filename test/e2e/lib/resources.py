@@ -44,17 +44,18 @@ def worker_threads(pid):
 
 
 class Most:
-    """The largest of what `figure` returns, which is asked for all the time in a thread. A context
-    manager; `value` is set at its end."""
+    """The largest of what `figure` returns, which is asked for every so many seconds in a thread. A
+    context manager."""
 
-    def __init__(self, figure):
+    def __init__(self, figure, every=0.02):
         self.value = 0
+        self._every = every
         self._figure = figure
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self):
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(self._every):
             self.value = max(self.value, self._figure())
 
     def __enter__(self):
