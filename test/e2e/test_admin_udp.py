@@ -221,7 +221,7 @@ def test_a_server_goes_down_and_its_flows_end(weir, udp_server, flows):
     running = weir([server.address], listener=udp.listener(),
                    pool={"on_down": "kill",
                          "health": {"type": "udp", "send": "up?", "expect": "up?", "fall": 1,
-                                    "interval": "100ms", "timeout": udp.seconds(0.1)}})
+                                    "interval": udp.seconds(0.1), "timeout": udp.seconds(0.1)}})
     flows(running, 2)
     server.close()
     running.wait_flows(0)
