@@ -228,6 +228,9 @@ static void pump(struct session *session, unsigned from)
     if (!can_pump(session, from))
         return;
     io.to_the_end = source->hup || source->urgent;
+    /* Before the second helping: the first is bounded by the budget. */
+    if (from == CLIENT && direction->bytes > 0)
+        session_tune(session);
     choose_engine(session, from);
     result = direction->engine->pump(direction, &io, tools);
     if (result == PUMP_UNABLE) {
@@ -238,8 +241,6 @@ static void pump(struct session *session, unsigned from)
         pumped(session, from, PUMP_UNABLE, &io);
         result = engine_copy.pump(direction, &io, tools);
     }
-    if (from == CLIENT && (result == PUMP_WANT_WRITE || direction->streak > 0))
-        session_tune(session);
     account(session, from, direction->bytes - before);
     note_size(direction, direction->bytes - before, tools->scratch_size);
     pumped(session, from, result, &io);
