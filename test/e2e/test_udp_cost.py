@@ -20,7 +20,8 @@ def test_memory_of_a_flow(weir, udp_echo, udp_load):
     front = weir([udp_echo().address], listener=udp.listener())
 
     def begin(count):
-        udp.check_clean(udp_load("steady", front.address, flows=count, rate=1, count=count).finish())
+        load = udp_load("steady", front.address, flows=count, rate=1, count=count)
+        udp.check_clean(load.finish())
         return front.admin("status")["flows"], private_bytes(front.pid)
 
     # First what does not depend on the number of flows: rooms for a full batch.

@@ -1,7 +1,7 @@
 """DNS through weir, as it is served: over UDP and TCP on one port, from one pool of real dnsmasq.
 
-Issue 3, "Shown by" 2 (the half without failures), probes of the kinds dns and udp, and maglev, which
-puts a client on the same server over both protocols and from every weir.
+Issue 3, "Shown by" 2 (the half without failures), probes of the kinds dns and udp, and maglev,
+which puts a client on the same server over both protocols and from every weir.
 """
 import collections
 import re
@@ -52,7 +52,7 @@ def dnsperf():
 # ---- load ----
 
 def answered(server):
-    """The queries over UDP that a dnsmasq says it has answered. (Those over TCP its children do.)"""
+    """The queries over UDP that a dnsmasq says it has answered. Those over TCP its children do."""
     told = server.output().count("answered locally")
     server.process.send_signal(signal.SIGUSR1)
     eventually(lambda: server.output().count("answered locally") > told, 5, "dnsmasq's statistics")

@@ -1,7 +1,8 @@
 """Flows of a server that takes no new ones: by an operator's word or because it is down.
 
-Issue 3: drain, on_down and enable for UDP as in DESIGN §6. A drained server keeps its flows; one that
-is down or in maintenance loses them with their next datagram (drain), at once (kill) or not (keep).
+Issue 3: drain, on_down and enable for UDP as in DESIGN §6. A drained server keeps its flows; one
+that is down or in maintenance loses them with their next datagram (drain), at once (kill) or not
+(keep).
 """
 import collections
 import contextlib
@@ -68,7 +69,8 @@ def scene(weir, udp_echo):
                 closing.callback(tongue.discard)
                 tongue.start()
             front = weir([f"{host}:{port}" for host in HOSTS], weir={"workers": workers},
-                         pool={"health": {**HEALTH, "port": health}, **pool}, listener=udp.listener())
+                         pool={"health": {**HEALTH, "port": health}, **pool},
+                         listener=udp.listener())
             return front, Clients(front, closing), dict(zip(NAMES, tongues))
         yield make
 
@@ -97,8 +99,9 @@ def ends(front, server, count):
     def lines():
         return [line for line in front.flow_lines() if line["server"] == server]
     eventually(lambda: len(lines()) >= count, 5, f"{count} lines of {server}")
-    assert all(line["by"] == ("operator" if line["end"] == "killed" else "weir") for line in lines())
-    return collections.Counter(line["end"] for line in lines())
+    found = lines()
+    assert all(line["by"] == ("operator" if line["end"] == "killed" else "weir") for line in found)
+    return collections.Counter(line["end"] for line in found)
 
 
 def where(front, client):

@@ -2,8 +2,8 @@
 errors back.
 
 Issue 3, "Shown by" 2: with ICMP no loss later than 100 ms after the first error, and at most what
-was in flight; without it the server is down within the bound of DESIGN §8, and then nothing is lost.
-Flows move to another server with their next datagram.
+was in flight; without it the server is down within the bound of DESIGN §8, and then nothing is
+lost. Flows move to another server with their next datagram.
 """
 import signal
 import time
@@ -69,7 +69,8 @@ class Stage:
             listener={"bind": f"{FRONT}:{port}", "protocol": "udp", "udp_idle_timeout": "10s",
                       "log_sample": 1000, **listener}, weir={"workers": 2})
         if port == ECHO:
-            self.load = self.start(Load("steady", (FRONT, ECHO), wrap=self.road.clients.wrap, **LOAD))
+            self.load = self.start(
+                Load("steady", (FRONT, ECHO), wrap=self.road.clients.wrap, **LOAD))
             self.load.wait_exchanges(3 * LOAD["flows"])
         return self
 

@@ -19,7 +19,8 @@ def iperf(address, *options, wrap=(), seconds=2):
     host, port = address
     done = subprocess.run([*wrap, "iperf3", "-J", "-c", host, "-p", str(port), "-t", str(seconds),
                            *map(str, options)],
-                          capture_output=True, text=True, timeout=(seconds + 30) * SLOW, check=False)
+                          capture_output=True, text=True, timeout=(seconds + 30) * SLOW,
+                          check=False)
     told = json.loads(done.stdout)
     assert done.returncode == 0, told.get("error", done.stderr)
     return told["end"]
