@@ -138,110 +138,6 @@ static void before_the_start_nothing_is_received(void **state)
     world_close(&w);
 }
 
-static void a_drained_worker_takes_no_new_clients(void **state)
-{
-    struct world w;
-    union inet_address asker;
-    struct flow *flow;
-    int known, stranger;
-
-    (void)state;
-    world_open(&w);
-    known = world_client();
-    stranger = world_client();
-    asker = world_ask(&w, known, 0, "?");
-    flow = world_newest(&w);
-    udp_drain_all(w.udp);
-    world_say(&w, stranger, "?");
-    world_settle(&w);
-    assert_int_equal(world_metric(&w, METRIC_DROP_STOPPING), 1);
-    assert_int_equal(udp_flows(w.udp), 1);
-
-    /* Those that are there go on, as long as they speak. */
-    for (int i = 0; i < 5; i++) {
-        world_pass(&w, DRAIN_QUIET_MS - 1);
-        (void)world_ask(&w, known, 0, "?");
-        world_pass(&w, DRAIN_QUIET_MS - 1);
-        world_answer(&w, 0, &asker, known, "!");
-    }
-    world_pass(&w, DRAIN_QUIET_MS - 1);
-    assert_int_equal(flow->state, FLOW_ACTIVE);
-    world_pass(&w, 1);
-    assert_flow_ended(flow, FLOW_END_SHUTDOWN);
-    close(known);
-    close(stranger);
-    world_close(&w);
-}
-
-static void silent_flows_end_at_once_when_it_drains(void **state)
-{
-    struct world w;
-    struct flow *flow;
-    int client;
-
-    (void)state;
-    world_open(&w);
-    client = world_client();
-    (void)world_ask(&w, client, 0, "?");
-    flow = world_newest(&w);
-    world_pass(&w, 30000);
-    udp_drain_all(w.udp);
-    assert_int_equal(flow->state, FLOW_ACTIVE);
-    world_pass(&w, 1);
-    assert_flow_ended(flow, FLOW_END_SHUTDOWN);
-    close(client);
-    world_close(&w);
-}
-
-/* A shorter idle timeout stays one. */
-static void the_idle_timeout_holds_while_it_drains(void **state)
-{
-    struct world w;
-    struct flow *flow;
-    int client;
-
-    (void)state;
-    world_init(&w);
-    w.policy.idle_timeout_ms = 300;
-    world_open_at(&w, "127.0.0.1:0");
-    client = world_client();
-    (void)world_ask(&w, client, 0, "?");
-    flow = world_newest(&w);
-    udp_drain_all(w.udp);
-    world_pass(&w, 299);
-    assert_int_equal(flow->state, FLOW_ACTIVE);
-    world_pass(&w, 1);
-    assert_int_equal(flow->state, FLOW_ENDED);
-    close(client);
-    world_close(&w);
-}
-
-static void no_socket_rests_while_it_drains(void **state)
-{
-    struct world w;
-    union inet_address asker[2];
-    int client[2];
-
-    (void)state;
-    world_init(&w);
-    w.policy.responses = 1;
-    world_open_at(&w, "127.0.0.1:0");
-    for (size_t i = 0; i < 2; i++) {
-        client[i] = world_client();
-        asker[i] = world_ask(&w, client[i], 0, "?");
-    }
-    world_answer(&w, 0, &asker[0], client[0], "!");
-    assert_int_equal(w.udp->resting, 1);
-    udp_drain_all(w.udp);
-    assert_int_equal(w.udp->resting, 0);
-    world_answer(&w, 0, &asker[1], client[1], "!");
-    assert_int_equal(udp_flows(w.udp), 0);
-    assert_int_equal(w.udp->resting, 0);
-    close(client[0]);
-    close(client[1]);
-    world_close(&w);
-}
-
 /* With work queued, sockets at rest, and memory not reaped. */
 static void all_of_it_goes_at_any_time(void **state)
 {
@@ -307,10 +203,6 @@ int main(void)
         cmocka_unit_test(what_is_no_socket_is_refused),
         cmocka_unit_test(sockets_to_servers_keep_df_too),
         cmocka_unit_test(before_the_start_nothing_is_received),
-        cmocka_unit_test(a_drained_worker_takes_no_new_clients),
-        cmocka_unit_test(silent_flows_end_at_once_when_it_drains),
-        cmocka_unit_test(the_idle_timeout_holds_while_it_drains),
-        cmocka_unit_test(no_socket_rests_while_it_drains),
         cmocka_unit_test(all_of_it_goes_at_any_time),
         cmocka_unit_test(a_flow_that_is_left_is_a_bug),
     };

@@ -1,5 +1,4 @@
-/* Walks in slices: what they find, what they end, how servers drain, and that each slice gets on.
- */
+/* Walks in slices: what they find, what they end, and that each slice gets on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,13 +31,12 @@ static void enter(struct crowd *crowd, size_t i)
     crowd->flow[i] = world_newest(w);
 }
 
-static void gather_with(struct crowd *crowd, uint32_t responses)
+static void gather(struct crowd *crowd)
 {
     struct world *w = &crowd->w;
     union inet_address front, side;
 
     world_init(w);
-    w->policy.responses = responses;
     world_prepare(w);
     crowd->side = w->policy;
     crowd->side_flows = 0;
@@ -51,11 +49,6 @@ static void gather_with(struct crowd *crowd, uint32_t responses)
         enter(crowd, i);
     }
     w->entry = front;
-}
-
-static void gather(struct crowd *crowd)
-{
-    gather_with(crowd, 0);
 }
 
 static void disperse(struct crowd *crowd)
@@ -326,123 +319,6 @@ static void a_killed_clients_next_datagram_begins_anew(void **state)
     disperse(&crowd);
 }
 
-/* ---- draining servers ---- */
-
-static uint32_t drain(struct crowd *crowd, uint32_t paced)
-{
-    uint32_t cursor = 0;
-    uint32_t ended = udp_drain(crowd->w.udp, &cursor, paced, UINT64_MAX);
-
-    assert_int_equal(cursor, UINT32_MAX);
-    return ended;
-}
-
-/* As control does, with quiet moments from now on. */
-static void begin_drain(struct crowd *crowd, enum server_drain_cause cause, uint64_t span_ms)
-{
-    struct server *server = crowd->w.server[0];
-
-    atomic_store(&server->drain_cause, cause);
-    atomic_store(&server->drain_quiet_ms, crowd->w.now_ms + span_ms / 2);
-    atomic_store(&server->drain_deadline_ms, crowd->w.now_ms + span_ms);
-}
-
-static uint64_t ends(struct crowd *crowd, enum server_drain_end how)
-{
-    return world_cell(&crowd->w.server[0]->cell[0].drain_ends[how]);
-}
-
-static void drains_quiet_flows_at_a_pace(void **state)
-{
-    struct crowd crowd;
-
-    (void)state;
-    gather(&crowd);
-    begin_drain(&crowd, DRAIN_CAUSE_OPERATOR, 20000);
-    world_pass(&crowd.w, 9999);
-    assert_int_equal(drain(&crowd, 10), 0); /* not yet */
-    world_pass(&crowd.w, 1);
-    assert_int_equal(drain(&crowd, 2), 2);
-    assert_int_equal(world_load(&crowd.w, 0), 1);
-    assert_int_equal(drain(&crowd, 2), 1);
-    assert_int_equal(world_load(&crowd.w, 0), 0);
-    assert_int_equal(world_load(&crowd.w, 1), 2); /* not draining */
-    assert_flow_ended(crowd.flow[0], FLOW_END_DRAIN_QUIET);
-    assert_int_equal(ends(&crowd, DRAIN_END_QUIET), 3);
-    assert_int_equal(ends(&crowd, DRAIN_END_DEADLINE), 0);
-    disperse(&crowd);
-}
-
-static void a_flow_that_speaks_is_not_quiet(void **state)
-{
-    struct crowd crowd;
-
-    (void)state;
-    gather(&crowd);
-    begin_drain(&crowd, DRAIN_CAUSE_OPERATOR, 20000);
-    world_pass(&crowd.w, 15000);
-    (void)world_ask(&crowd.w, crowd.client[0], 0, "?"); /* its flow goes on while it drains */
-    world_answer(&crowd.w, 0, &crowd.asker[2], crowd.client[2], "!");
-    assert_int_equal(drain(&crowd, 10), 1);
-    assert_flow_ended(crowd.flow[4], FLOW_END_DRAIN_QUIET);
-    world_pass(&crowd.w, DRAIN_QUIET_MS - 1);
-    assert_int_equal(drain(&crowd, 10), 0);
-    world_pass(&crowd.w, 1);
-    assert_int_equal(drain(&crowd, 10), 2);
-    disperse(&crowd);
-}
-
-/* However silent: the reply may come. */
-static void one_that_is_owed_a_reply_is_not_quiet(void **state)
-{
-    struct crowd crowd;
-
-    (void)state;
-    gather_with(&crowd, 1);
-    begin_drain(&crowd, DRAIN_CAUSE_OPERATOR, 20000);
-    world_pass(&crowd.w, 15000);
-    assert_int_equal(drain(&crowd, 10), 0);
-    world_answer(&crowd.w, 0, &crowd.asker[0], crowd.client[0], "!");
-    assert_flow_ended(crowd.flow[0], FLOW_END_DONE);
-    assert_int_equal(ends(&crowd, DRAIN_END_SELF), 1);
-    disperse(&crowd);
-}
-
-static void a_deadline_has_no_pace(void **state)
-{
-    struct crowd crowd;
-    uint32_t cursor = 0;
-
-    (void)state;
-    gather_with(&crowd, 1);
-    begin_drain(&crowd, DRAIN_CAUSE_OPERATOR, 20000);
-    world_pass(&crowd.w, 20000);
-    while (cursor != UINT32_MAX)
-        udp_drain(crowd.w.udp, &cursor, 1, 0);
-    assert_int_equal(world_load(&crowd.w, 0), 0);
-    assert_flow_ended(crowd.flow[0], FLOW_END_DRAIN_DEADLINE);
-    assert_flow_ended(crowd.flow[4], FLOW_END_DRAIN_DEADLINE);
-    assert_int_equal(crowd.flow[1]->state, FLOW_ACTIVE);
-    assert_int_equal(ends(&crowd, DRAIN_END_DEADLINE), 3);
-    disperse(&crowd);
-}
-
-/* on_down = "kill": a deadline at once. */
-static void flows_of_a_server_that_is_down_are_killed(void **state)
-{
-    struct crowd crowd;
-
-    (void)state;
-    gather(&crowd);
-    begin_drain(&crowd, DRAIN_CAUSE_DOWN, 0);
-    assert_int_equal(drain(&crowd, 0), 0);
-    assert_flow_ended(crowd.flow[0], FLOW_END_SERVER_DOWN);
-    assert_flow_ended(crowd.flow[2], FLOW_END_SERVER_DOWN);
-    assert_int_equal(crowd.flow[1]->state, FLOW_ACTIVE);
-    assert_int_equal(ends(&crowd, DRAIN_END_DEADLINE), 3);
-    disperse(&crowd);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,11 +332,6 @@ int main(void)
         cmocka_unit_test(flows_come_and_go_between_slices),
         cmocka_unit_test(kills_what_matches),
         cmocka_unit_test(a_killed_clients_next_datagram_begins_anew),
-        cmocka_unit_test(drains_quiet_flows_at_a_pace),
-        cmocka_unit_test(a_flow_that_speaks_is_not_quiet),
-        cmocka_unit_test(one_that_is_owed_a_reply_is_not_quiet),
-        cmocka_unit_test(a_deadline_has_no_pace),
-        cmocka_unit_test(flows_of_a_server_that_is_down_are_killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
