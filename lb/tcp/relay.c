@@ -14,6 +14,8 @@
 
 /* One pump reads about so much, then others have their turn. */
 #define PUMP_BUDGET (256u * 1024u)
+/* The same towards a server's socket that notsent_lowat does not bound yet: see session_tune. */
+#define UNTUNED_BUDGET (64u * 1024u)
 
 /* Wake-ups in a row that filled the scratch buffer before a direction goes to splice … */
 #define SPLICE_AFTER 4
@@ -221,16 +223,16 @@ static void pump(struct session *session, unsigned from)
     struct direction *direction = &session->direction[from];
     struct side *source = &session->side[from];
     struct engine_tools *tools = &session->tcp->tools;
-    struct pump_io io = {.from = source->fd, .to = session->side[!from].fd, .budget = PUMP_BUDGET};
+    bool is_untuned = from == CLIENT && !session->tuned;
+    struct pump_io io = {.from = source->fd,
+                         .to = session->side[!from].fd,
+                         .budget = is_untuned ? UNTUNED_BUDGET : PUMP_BUDGET};
     uint64_t before = direction->bytes;
     enum pump_result result;
 
     if (!can_pump(session, from))
         return;
     io.to_the_end = source->hup || source->urgent;
-    /* Before the second helping: the first is bounded by the budget. */
-    if (from == CLIENT && direction->bytes > 0)
-        session_tune(session);
     choose_engine(session, from);
     result = direction->engine->pump(direction, &io, tools);
     if (result == PUMP_UNABLE) {
@@ -241,6 +243,9 @@ static void pump(struct session *session, unsigned from)
         pumped(session, from, PUMP_UNABLE, &io);
         result = engine_copy.pump(direction, &io, tools);
     }
+    /* A second piece has gone: this is no short session. A FIN alone is none. */
+    if (is_untuned && before > 0 && direction->bytes > before)
+        session_tune(session);
     account(session, from, direction->bytes - before);
     note_size(direction, direction->bytes - before, tools->scratch_size);
     pumped(session, from, result, &io);

@@ -258,7 +258,7 @@ def test_nine_thousand_sessions(weir, responders):
 # ---- system calls (point 11) ----
 
 # What a session costs at most, whatever the number of wake-ups: strace -c told as much.
-SHORT = {"accept4": 2, "socket": 1, "connect": 1, "setsockopt": 7, "epoll_ctl": 2, "recvfrom": 4,
+SHORT = {"accept4": 2, "socket": 1, "connect": 1, "setsockopt": 2, "epoll_ctl": 2, "recvfrom": 4,
          "sendto": 2, "shutdown": 1, "close": 2}
 KEPT = {"recvfrom": 2, "sendto": 2}
 # Each wake-up is two: libuv's set, and the worker's set within it. The last of a short session is
