@@ -261,9 +261,8 @@ def test_nine_thousand_sessions(weir, responders):
 SHORT = {"accept4": 2, "socket": 1, "connect": 1, "setsockopt": 2, "epoll_ctl": 2, "recvfrom": 4,
          "sendto": 2, "shutdown": 1, "close": 2}
 KEPT = {"recvfrom": 2, "sendto": 2}
-# Each wake-up is two: libuv's set, and the worker's set within it. The last of a short session is
-# for the end of its client.
-SHORT_WAITS, KEPT_WAITS = 14, 4
+# Each wake-up is one. The last of a short session is for the end of its client.
+SHORT_WAITS, KEPT_WAITS = 7, 2
 
 
 def test_system_calls_of_a_short_connection(weir, responders, caller):
