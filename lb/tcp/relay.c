@@ -257,7 +257,7 @@ void relay_flush(struct session *session)
     const struct side *receiver = &session->side[!session->failed];
     enum session_end_reason reason =
         reason_of(session->failed, session->side[session->failed].error);
-    uint32_t unsent = receiver->error != 0 ? 0 : socket_unsent(receiver->fd);
+    uint32_t unsent = receiver->error != 0 ? 0 : session_unsent(session, !session->failed);
 
     if (direction->finished && direction->pending == 0 && unsent == 0) {
         session_end(session, reason);

@@ -115,13 +115,19 @@ void session_tune(struct session *session)
         (void)!socket_tune(session->side[SERVER].fd, session->policy);
 }
 
-/* Once its peer has reset, a socket counts our FIN too among what was not acknowledged. */
-static uint32_t unsent_to(const struct session *session, unsigned side)
+/*
+ * A FIN takes a number like a byte, and is the last one: it is unacknowledged as long as anything
+ * is. (Its state would say so too, but may change between the two questions.)
+ */
+uint32_t session_unsent(const struct session *session, unsigned side)
 {
-    uint32_t unsent = socket_unsent(session->side[side].fd);
-    bool with_fin = session->side[side].error != 0 && session->direction[!side].fin_sent;
+    uint32_t unsent;
 
-    return unsent > 0 && with_fin ? unsent - 1 : unsent;
+    /* On a Unix socket SIOCOUTQ counts memory, and a close discards nothing. */
+    if (side == SERVER && !address_is_inet(&session->server->address))
+        return 0;
+    unsent = socket_unsent(session->side[side].fd);
+    return unsent > 0 && session->direction[!side].fin_sent ? unsent - 1 : unsent;
 }
 
 void session_close_side(struct session *session, unsigned side, bool reset)
@@ -130,7 +136,7 @@ void session_close_side(struct session *session, unsigned side, bool reset)
         return;
     if (reset && session->state >= SESSION_RELAYING) {
         session->lost += socket_unread(session->side[side].fd);
-        session->lost += unsent_to(session, side);
+        session->lost += session_unsent(session, side);
     }
     socket_close(session->side[side].fd, reset);
     session->side[side].fd = -1;

@@ -81,6 +81,8 @@ must_check int session_watch(struct session *session, unsigned side);
 /* What the session gives back without a word to anybody: slot, engines, timer, queue, counts. */
 void session_detach(struct session *session);
 
+/* Bytes, without the FIN, that a reset of the side would discard. */
+uint32_t session_unsent(const struct session *session, unsigned side);
 void session_close_side(struct session *session, unsigned side, bool reset);
 /* Puts the rest of its options on the server's socket, once. Five system calls that most sessions
  * end without. */
@@ -132,7 +134,7 @@ must_check int socket_tune(int fd, const struct tcp_policy *policy);
 bool socket_error_is_ours(int error);
 /* Of these: a want of descriptors or memory, which others will feel too. */
 bool socket_error_is_dearth(int error);
-/* Bytes that a reset would discard: those the peer's kernel has not acknowledged. */
+/* What the peer's kernel has not acknowledged: bytes, and our FIN. */
 uint32_t socket_unsent(int fd);
 /* Bytes that came from the peer and were not read. */
 uint32_t socket_unread(int fd);

@@ -86,24 +86,11 @@ bool socket_error_is_ours(int error)
            error == EPERM;           /* a local firewall rule */
 }
 
-/* A FIN takes a number like a byte, and is not acknowledged while these states last (tcp(7)). */
-static bool fin_is_unsent(uint8_t state)
-{
-    return state == TCP_FIN_WAIT1 || state == TCP_CLOSING || state == TCP_LAST_ACK;
-}
-
 uint32_t socket_unsent(int fd)
 {
     int unsent = 0;
-    uint8_t state; /* the first byte of struct tcp_info */
-    socklen_t length = sizeof(state);
 
-    if (ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent <= 0)
-        return 0;
-    /* On a Unix socket SIOCOUTQ counts memory, and a close discards nothing. */
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &length) < 0)
-        return 0;
-    return (uint32_t)unsent - fin_is_unsent(state);
+    return ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent < 0 ? 0 : (uint32_t)unsent;
 }
 
 uint32_t socket_unread(int fd)

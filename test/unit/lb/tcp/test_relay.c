@@ -253,7 +253,7 @@ static uint64_t on_the_way(const struct chain *chain, unsigned from)
     const struct session *session = chain->session;
 
     return socket_unread(session->side[from].fd) + session->direction[from].pending +
-           socket_unsent(session->side[!from].fd) + socket_unread(end_of(chain, !from));
+           session_unsent(session, !from) + socket_unread(end_of(chain, !from));
 }
 
 /* Feeds until weir and its kernel have all of it; the reader sleeps. */
