@@ -14,6 +14,7 @@
 #include "common/address.h"
 #include "common/base.h"
 #include "common/log.h"
+#include "common/network.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +34,20 @@ enum config_when_empty { CONFIG_EMPTY_HOLD, CONFIG_EMPTY_RESET };
 enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };
 enum config_splice { CONFIG_SPLICE_AUTO, CONFIG_SPLICE_OFF, CONFIG_SPLICE_ON };
 enum config_protocol { CONFIG_PROTOCOL_TCP, CONFIG_PROTOCOL_UDP };
+enum config_send_proxy { CONFIG_SEND_PROXY_OFF, CONFIG_SEND_PROXY_V1, CONFIG_SEND_PROXY_V2 };
+enum config_proxy_in { CONFIG_PROXY_OFF, CONFIG_PROXY_OPTIONAL, CONFIG_PROXY_REQUIRED };
+enum config_route_protocol { CONFIG_ROUTE_ANY, CONFIG_ROUTE_TLS, CONFIG_ROUTE_NOT_TLS };
+enum config_no_route { CONFIG_NO_ROUTE_POOL, CONFIG_NO_ROUTE_REFUSE };
+enum config_refuse { CONFIG_REFUSE_RESET, CONFIG_REFUSE_CLOSE };
+
+/* What a PROXY header of version 2 carries behind the addresses; bits of a set. */
+enum config_tlv {
+    CONFIG_TLV_AUTHORITY = 1,
+    CONFIG_TLV_ALPN = 2,
+    CONFIG_TLV_UNIQUE_ID = 4,
+    CONFIG_TLV_CRC32C = 8,
+    CONFIG_TLV_RECEIVED = 16, /* what the client's own header carried */
+};
 
 /* Bytes of a datagram that one packet of an Ethernet takes over IPv4. */
 #define CONFIG_PAYLOAD_MAX 1472
@@ -70,6 +85,13 @@ struct config_address {
     struct address address;
 };
 
+/* Networks as written, in the order of the file, and as read. */
+struct config_networks {
+    char *text; /* "10.0.0.0/8, 2001:db8::/32"; "" none */
+    struct network *network;
+    size_t count;
+};
+
 /* Numbers are int64_t throughout: durations in milliseconds, sizes in bytes, counts plain. */
 struct config_weir {
     int64_t workers;         /* never 0: the loader puts the number of CPUs */
@@ -96,6 +118,8 @@ struct config_health {
     int64_t jitter; /* per cent of the interval, added */
     bool start_up;  /* an unknown server counts as up */
     int64_t port;   /* 0: the server's own */
+    bool send_proxy;
+    int64_t proxy_version; /* of the header that a probe begins with: 0 none, 1 or 2; completed */
     /* http */
     char *path;
     char *host;   /* "": the server's address */
@@ -130,9 +154,21 @@ struct config_pool {
     int64_t when_empty; /* enum config_when_empty */
     int64_t on_down;    /* enum config_on_down */
     int64_t drain_deadline;
+    int64_t send_proxy;      /* enum config_send_proxy */
+    int64_t send_proxy_tlvs; /* bits of enum config_tlv */
     struct config_health health;
     struct config_server *servers;
     size_t server_count;
+};
+
+struct config_route {
+    int line;
+    char *sni;        /* "": any; "*.example.com"; in lower case */
+    char *alpn;       /* "": any */
+    int64_t protocol; /* enum config_route_protocol */
+    struct config_networks from;
+    char *pool;
+    size_t pool_index; /* of `pool` in struct config, put by the checks */
 };
 
 struct config_listener {
@@ -145,6 +181,13 @@ struct config_listener {
     bool freebind;
     bool v6only;
     int64_t log_sample; /* one session or flow in so many has an access line; at least 1 */
+    struct config_networks allow; /* none: all */
+    struct config_networks deny;
+    int64_t source_max_sessions; /* sessions or flows of one source at once; 0: no limit */
+    int64_t source_rate;         /* new ones per second of one source; 0: no limit */
+    int64_t source_prefix_v4;    /* bits of an address that make a source */
+    int64_t source_prefix_v6;
+    bool dry_run; /* the limits on who may come in refuse nobody */
     /* tcp */
     int64_t backlog;
     int64_t max_connections; /* 0: only the global limit */
@@ -159,6 +202,14 @@ struct config_listener {
     int64_t keepalive_interval;
     int64_t keepalive_count;
     int64_t user_timeout; /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
+    int64_t proxy_protocol; /* enum config_proxy_in */
+    struct config_networks proxy_protocol_from;
+    int64_t preread_timeout;
+    int64_t preread_max;
+    struct config_route *routes;
+    size_t route_count;
+    int64_t no_route; /* enum config_no_route */
+    int64_t refuse;   /* enum config_refuse */
     /* udp */
     int64_t max_flows; /* 0: only the limit of the process */
     int64_t udp_idle_timeout;
