@@ -4,8 +4,8 @@
  * Owns:    nothing: networks are values.
  * Fails:   network_parse says why in one phrase; the rest cannot fail.
  *
- * IPv4 networks are held as the IPv4-mapped IPv6 ones that they are too (RFC 4291 §2.5.5.2), so that
- * one table holds both: 10.0.0.0/8 has 96 + 8 bits.
+ * IPv4 networks are held as the IPv4-mapped IPv6 ones that they are too (RFC 4291 §2.5.5.2), so
+ * that one table holds both: 10.0.0.0/8 has 96 + 8 bits.
  */
 #pragma once
 
@@ -22,8 +22,10 @@ struct network {
 #define NETWORK_TEXT_MAX (INET6_ADDRSTRLEN + 4)
 
 /*
- * Reads "10.0.0.0/8", "2001:db8::/32", or one address without a prefix length. Returns 0, or -EINVAL
- * with *why set to a phrase such as "bits are set behind the prefix"; *out is untouched then.
+ * Reads "10.0.0.0/8", "2001:db8::/32", or one address without a prefix length. Returns 0, or
+ * -EINVAL with *why set to a phrase such as "bits are set behind the prefix: the network
+ * is 10.0.0.0/8"; *out is untouched then. The phrase lasts until this thread's next call of
+ * network_parse.
  */
 must_check int network_parse(struct network *out, const char *text, const char **why);
 
@@ -35,3 +37,6 @@ bool network_has(const struct network *network, const union inet_address *addres
 
 /* The address as the table has it: 16 bytes, IPv4 mapped. */
 struct in6_addr network_map(const union inet_address *address);
+
+/* The first `bits` bits of a mapped address, the others 0. */
+struct in6_addr network_mask(const struct in6_addr *address, uint8_t bits);
