@@ -1,0 +1,78 @@
+/*
+ * Purpose: who may come in at one listener: by network, and by how much of it a source has already.
+ * Thread:  gate_new, gate_free: control, when no worker has it. The rest: any number at once.
+ * Owns:    a gate copies its options. A ticket belongs to whom gate_enter gave it, and goes back
+ *          once, to the same gate and before gate_free.
+ * Fails:   gate_new with -ENOMEM, or -EINVAL for a table above 2^30. Nothing is allocated later.
+ *
+ * Networks first: the longest match over `allow` and `deny` together decides, `deny` when one is in
+ * both. What no network has is admitted if `allow` is empty.
+ *
+ * Then sources: all addresses with the same first bits. The table has a fixed size, shared by all
+ * workers without a lock. A source is forgotten only when it has no session and its rate is used
+ * by nothing, so that forgetting it changes no verdict. When its place in the table is full of
+ * sources that are not so, a new one is admitted and counted as untracked: a full table must not
+ * be a way to keep others out.
+ */
+#pragma once
+
+#include "common/network.h"
+
+enum gate_verdict {
+    GATE_ADMITTED,
+    GATE_DENIED,   /* by allow or deny */
+    GATE_SESSIONS, /* source_max_sessions */
+    GATE_RATE,     /* source_rate */
+    GATE_VERDICTS
+};
+
+/* "admitted", "denied", "source-sessions", "source-rate" */
+const char *gate_verdict_word(enum gate_verdict verdict);
+
+struct gate_options {
+    const struct network *allow;
+    size_t allow_count;
+    const struct network *deny;
+    size_t deny_count;
+    uint32_t source_max;  /* at once; 0: no limit; above 1048572 as that */
+    uint32_t source_rate; /* new ones a second; 0: no limit; above 1000000 as that */
+    uint8_t prefix_v4;    /* bits that make a source: 0 to 32 */
+    uint8_t prefix_v6;    /* 0 to 128 */
+    uint32_t table;       /* sources remembered, rounded up to a power of two; 0: 65536 */
+    bool dry_run;
+    uint64_t seed; /* of the table's hash: random, so that nobody can aim at one place in it */
+};
+
+struct gate;
+
+must_check int gate_new(struct gate **out, const struct gate_options *options);
+void gate_free(struct gate **gate);
+
+#define GATE_NO_TICKET UINT32_MAX
+
+/*
+ * May a session or flow from `source` begin? Counts the verdict and sets *out_ticket: when
+ * admitted, to what is to be given back by gate_leave (GATE_NO_TICKET, which need not be, when
+ * nothing is counted); otherwise to GATE_NO_TICKET. The verdict of a dry gate is the same, but its
+ * caller lets the source in whatever it is.
+ *
+ * `now_us` is of a monotonic clock; those of two workers may differ by some milliseconds. The
+ * burst of a rate is one second's worth of it (GCRA, ITU-T I.371). What is refused uses no rate.
+ */
+enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source, uint64_t now_us,
+                             uint32_t *out_ticket);
+void gate_leave(struct gate *gate, uint32_t ticket);
+
+/* Does it only say what it would do? */
+bool gate_is_dry(const struct gate *gate);
+
+struct gate_counts {
+    uint64_t verdict[GATE_VERDICTS];
+    uint64_t untracked; /* admitted without being counted: their place in the table was full of
+                           sources that are still under way */
+    uint64_t evicted;   /* sources forgotten to make room for another */
+    uint32_t sources;   /* in the table now, those that could be forgotten included */
+};
+
+/* Walks the table: for people and metrics, not for each session. */
+void gate_read(const struct gate *gate, struct gate_counts *out);
