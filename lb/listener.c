@@ -20,6 +20,7 @@
  */
 #include "lb/listener.h"
 
+#include "common/random.h"
 #include "common/text.h"
 
 #include <errno.h>
@@ -199,6 +200,14 @@ static struct tcp_policy tcp_policy_of(const struct config *config,
         .user_timeout_ms = (int)listener->user_timeout,
         .log_sample = (uint32_t)listener->log_sample,
         .log_access = config->weir.log_access,
+        .refuse_close = listener->refuse == CONFIG_REFUSE_CLOSE,
+        .proxy_in = (enum config_proxy_in)listener->proxy_protocol,
+        .proxy_from = &listener->proxy_protocol_from,
+        .preread_timeout_ms = (uint64_t)listener->preread_timeout,
+        .preread_max = (uint32_t)listener->preread_max,
+        .routes = listener->routes,
+        .route_count = listener->route_count,
+        .refuse_unrouted = listener->no_route == CONFIG_NO_ROUTE_REFUSE,
     };
     snprintf(policy.listener, sizeof(policy.listener), "%s", listener->name);
     snprintf(policy.pool_name, sizeof(policy.pool_name), "%s", listener->pool);
@@ -235,14 +244,41 @@ static uint32_t limit_of(int64_t most)
     return most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
 }
 
+/* None where nobody is kept out: it would cost each client a look. */
+static int open_gate(struct listener *listener, const struct config_listener *from)
+{
+    struct gate_options options = {
+        .allow = from->allow.network,
+        .allow_count = from->allow.count,
+        .deny = from->deny.network,
+        .deny_count = from->deny.count,
+        .source_max = (uint32_t)from->source_max_sessions,
+        .source_rate = (uint32_t)from->source_rate,
+        .prefix_v4 = (uint8_t)from->source_prefix_v4,
+        .prefix_v6 = (uint8_t)from->source_prefix_v6,
+        .dry_run = from->dry_run,
+        .seed = random_seed(),
+    };
+
+    if (from->allow.count + from->deny.count == 0 && options.source_max == 0 &&
+        options.source_rate == 0)
+        return 0;
+    return gate_new(&listener->gate, &options);
+}
+
 static int listener_init(struct listener *listener, const struct config *config,
                          const struct config_listener *from)
 {
     listener->config = from;
+    int error = open_gate(listener, from);
+    if (error != 0)
+        return error;
     if (is_udp(from))
         listener->udp = udp_policy_of(config, from);
     else
         listener->policy = tcp_policy_of(config, from);
+    listener->policy.gate = listener->gate;
+    listener->udp.gate = listener->gate;
     listener->limit = limit_of(from->max_connections);
     listener->flow_limit = limit_of(from->max_flows);
     listener->fd = calloc((size_t)config->weir.workers, sizeof(*listener->fd));
@@ -327,6 +363,7 @@ void listeners_close(struct listener **listeners, size_t count)
                 close(old[i].fd[worker]);
         }
         free(old[i].fd);
+        gate_free(&old[i].gate);
     }
     free(old);
 }

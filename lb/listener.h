@@ -25,6 +25,7 @@ struct listener {
     struct udp_policy udp;     /* of one that carries UDP */
     uint32_t limit;            /* sessions at once; UINT32_MAX: none of its own */
     uint32_t flow_limit;       /* the same of flows */
+    struct gate *gate;         /* NULL: everybody may come in */
     _Atomic uint32_t sessions; /* on all workers */
     _Atomic uint32_t flows;
     uint32_t fd_count; /* = workers */

@@ -12,6 +12,7 @@
 #include "common/text.h"
 #include "lb/health/http_reply.h"
 #include "lb/health/needle.h"
+#include "lb/health/probe_socket.h"
 #include "lb/health/probe_stream.h"
 
 #include <errno.h>
@@ -159,9 +160,24 @@ static void add_address(struct text *text, const struct address *address)
     }
 }
 
-/* NULL without memory. */
-static char *make_request(const struct probe *probe)
+static int set_request(struct http_probe *http, const char *text, size_t length)
 {
+    uint8_t greeting[PROBE_GREETING_MAX];
+    size_t size = probe_socket_greeting(http->stream.probe.settings, greeting);
+
+    http->sent = 0;
+    http->request = malloc(size + length);
+    if (http->request == NULL)
+        return -ENOMEM;
+    memcpy(http->request, greeting, size);
+    memcpy(http->request + size, text, length);
+    http->request_size = size + length;
+    return 0;
+}
+
+static int make_request(struct http_probe *http)
+{
+    const struct probe *probe = &http->stream.probe;
     const struct config_health *settings = probe->settings;
     char address[ADDRESS_TEXT_MAX];
     struct text host;
@@ -177,7 +193,11 @@ static char *make_request(const struct probe *probe)
                           "Connection: close\r\n"
                           "\r\n",
                           settings->path, settings->host[0] != '\0' ? settings->host : address);
-    return length < 0 ? NULL : request;
+    if (length < 0)
+        return -ENOMEM;
+    int failed = set_request(http, request, (size_t)length);
+    free(request);
+    return failed;
 }
 
 /* ---- The kind ---- */
@@ -192,11 +212,9 @@ static void drop_request(struct probe_stream *stream)
 static int http_start(struct probe *probe)
 {
     struct http_probe *http = (struct http_probe *)probe;
-    http->request = make_request(probe);
-    if (http->request == NULL)
-        return -ENOMEM;
-    http->request_size = strlen(http->request);
-    http->sent = 0;
+    int failed = make_request(http);
+    if (failed)
+        return failed;
     http_reply_init(&http->reply, REPLY_MAX, on_body, http);
     needle_init(&http->needle, probe->settings->body);
 

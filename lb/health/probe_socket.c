@@ -6,6 +6,8 @@
  */
 #include "lb/health/probe_socket.h"
 
+#include "common/proxy_header.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -40,4 +42,11 @@ bool probe_socket_meets_itself(int fd)
     if (getsockname(fd, &own.any, &own.length) < 0 || getpeername(fd, &peer.any, &peer.length) < 0)
         return false;
     return address_is_inet(&own) && address_equal(&own, &peer);
+}
+
+size_t probe_socket_greeting(const struct config_health *settings, uint8_t out[PROBE_GREETING_MAX])
+{
+    struct proxy_write header = {.version = (unsigned)settings->proxy_version, .local = true};
+
+    return header.version == 0 ? 0 : proxy_header_write(&header, out, PROBE_GREETING_MAX);
 }

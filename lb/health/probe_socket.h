@@ -9,6 +9,7 @@
 #pragma once
 
 #include "common/address.h"
+#include "config/config.h"
 
 /*
  * Does the error say something of this machine and nothing of the server? Of connect(2), and of the
@@ -18,3 +19,10 @@ bool probe_socket_is_own_error(int error, const struct address *address);
 
 /* Of a connected socket: are both ends this one socket? Such a peer is no server. */
 bool probe_socket_meets_itself(int fd);
+
+/*
+ * What a probe's connection begins with: nothing, or the PROXY header of a connection that speaks
+ * for itself (LOCAL, and UNKNOWN of version 1; proxy-protocol.txt §2). Returns its length.
+ */
+#define PROBE_GREETING_MAX 16
+size_t probe_socket_greeting(const struct config_health *settings, uint8_t out[PROBE_GREETING_MAX]);

@@ -15,6 +15,10 @@
 #define METRICS(X)                                                                                 \
     X(SESSIONS, "sessions", "Client connections accepted.")                                        \
     X(SESSIONS_ENDED, "sessions_ended", "Sessions that have ended, for whatever reason.")          \
+    X(SESSIONS_REFUSED, "sessions_refused", "Client connections refused: access, limits, routes.") \
+    X(SESSIONS_SPARED, "sessions_spared", "Client connections that dry_run alone has let in.")     \
+    X(PREREAD_TIMEOUTS, "preread_timeouts", "Clients whose first bytes were not whole in time.")   \
+    X(PREREAD_WRONG, "preread_wrong", "Clients whose PROXY header or ClientHello was wrong.")      \
     X(BYTES_IN, "bytes_in", "Bytes received from clients and delivered to servers.")               \
     X(BYTES_OUT, "bytes_out", "Bytes received from servers and delivered to clients.")             \
     X(BYTES_LOST, "bytes_lost", "Bytes taken from one side that the other never got.")             \
@@ -49,6 +53,7 @@
     X(DROP_NO_RESOURCES, "udp_dropped_no_resources", "No descriptor, memory or port for a flow.")  \
     X(DROP_AMPLIFICATION, "udp_dropped_amplification", "A reply beyond what a request allows.")    \
     X(DROP_LOOP, "udp_dropped_loop", "It came from weir itself, or from the server it went to.")   \
+    X(DROP_DENIED, "udp_dropped_denied", "From a new client that may not come in: allow, limits.") \
     X(DROP_LATE, "udp_dropped_late", "A reply whose flow had ended.")                              \
     X(DROP_SOURCE, "udp_dropped_source", "Its source address cannot be replied to.")               \
     X(DROP_STOPPING, "udp_dropped_stopping", "From a new client while weir was stopping.")         \

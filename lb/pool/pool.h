@@ -88,7 +88,9 @@ struct pool_policy {
     uint64_t connect_timeout_ms;
     uint32_t retries;
     enum config_when_empty when_empty;
-    bool hash_port; /* the key of hash schedulers includes the client's port */
+    enum config_send_proxy send_proxy;
+    uint32_t send_proxy_tlvs; /* enum config_tlv */
+    bool hash_port;           /* the key of hash schedulers includes the client's port */
 };
 
 /* One pool as workers see it. Immutable; shared by all views until something of the pool changes.

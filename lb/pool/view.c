@@ -71,6 +71,8 @@ static struct pool_policy policy_of(const struct config_pool *config)
         .connect_timeout_ms = (uint64_t)config->connect_timeout,
         .retries = (uint32_t)config->retries,
         .when_empty = (enum config_when_empty)config->when_empty,
+        .send_proxy = (enum config_send_proxy)config->send_proxy,
+        .send_proxy_tlvs = (uint32_t)config->send_proxy_tlvs,
         .hash_port = config->hash == CONFIG_HASH_SOURCE_IP_PORT,
     };
 }

@@ -14,12 +14,14 @@ void access_line(const struct session *session)
 {
     const struct server *server = session->server;
     enum session_end_reason reason = (enum session_end_reason)session->reason;
-    char client[ADDRESS_TEXT_MAX];
+    const struct preread *preread = session->preread;
+    char client[ADDRESS_TEXT_MAX], via[ADDRESS_TEXT_MAX];
+    bool told = preread != NULL && preread->told;
 
     log_info("session", LOG_U("id", session->id),
              LOG_S("client", inet_address_format(&session->client, client)),
-             LOG_S("listener", session->policy->listener),
-             LOG_S("pool", session->policy->pool_name),
+             LOG_S("via", told ? inet_address_format(&preread->peer, via) : NULL),
+             LOG_S("listener", session->policy->listener), LOG_S("pool", session->pool_name),
              LOG_S("server", server ? server->name : NULL),
              LOG_S("server_address", server ? server->address_text : NULL),
              LOG_U("tries", session->tries), LOG_US("connect_ms", session->connect_us),

@@ -14,11 +14,11 @@
 /* So many queued sessions are connected in one go; the run queue goes on with the rest. */
 #define WAKE_BATCH 64
 
-static const struct pool_policy *pool_policy(const struct session *session)
+const struct pool_policy *session_pool_policy(const struct session *session)
 {
     const struct tcp_env *env = &session->tcp->env;
 
-    return env->policy(env->owner, session->policy->pool);
+    return env->policy(env->owner, session->pool);
 }
 
 /* The end of a session that found no server: by its last try, if there was one. */
@@ -31,7 +31,7 @@ void session_give_up(struct session *session)
 static void enqueue(struct session *session)
 {
     struct tcp *tcp = session->tcp;
-    const struct pool_policy *policy = pool_policy(session);
+    const struct pool_policy *policy = session_pool_policy(session);
 
     if (policy->when_empty == CONFIG_EMPTY_RESET) {
         session_give_up(session);
@@ -43,7 +43,7 @@ static void enqueue(struct session *session)
     }
     session->tried.count = 0;
     list_del(&session->link);
-    list_add_tail(&tcp->queue[session->policy->pool], &session->link);
+    list_add_tail(&tcp->queue[session->pool], &session->link);
     session_set_state(session, SESSION_QUEUED);
 }
 
@@ -64,7 +64,7 @@ static bool connect_server(struct session *session)
     if (failed == 0)
         failed = session_watch(session, SERVER);
     if (failed == 0) {
-        session->deadline_ms = tcp->now_ms + pool_policy(session)->connect_timeout_ms;
+        session->deadline_ms = tcp->now_ms + session_pool_policy(session)->connect_timeout_ms;
         session_set_state(session, SESSION_CONNECTING);
         return true;
     }
@@ -90,7 +90,7 @@ static void note_failure(struct session *session, int error)
 
 static bool has_tries(const struct session *session)
 {
-    return session->tries <= pool_policy(session)->retries;
+    return session->tries <= session_pool_policy(session)->retries;
 }
 
 /* Notes a failed try; false when the session has used up its tries and is ended. */
@@ -106,9 +106,9 @@ static bool may_try_again(struct session *session, int error)
 static struct server *choose(const struct session *session, const struct sched_tried *tried)
 {
     const struct tcp_env *env = &session->tcp->env;
-    uint64_t key = inet_address_hash(&session->client, pool_policy(session)->hash_port, 0);
+    uint64_t key = inet_address_hash(&session->client, session_pool_policy(session)->hash_port, 0);
 
-    return env->pick(env->owner, session->policy->pool, key, tried);
+    return env->pick(env->owner, session->pool, key, tried);
 }
 
 /* Connects to session->server, or to the next while they fail at once. */
@@ -174,7 +174,8 @@ static void connected(struct session *session)
     session->side[SERVER].writable = true;
     cell_add(&session->server->cell[tcp->env.worker].sessions, 1);
     session_set_state(session, SESSION_RELAYING);
-    relay_both(session);
+    if (greet_server(session))
+        relay_both(session);
 }
 
 void session_connect_event(struct session *session, uint32_t events)
@@ -201,7 +202,7 @@ void session_connect_event(struct session *session, uint32_t events)
 void session_begin(struct session *session)
 {
     struct tcp *tcp = session->tcp;
-    uint32_t pool = session->policy->pool;
+    uint32_t pool = session->pool;
 
     if (list_empty(&tcp->queue[pool])) {
         session_pick(session);

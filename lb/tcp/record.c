@@ -15,6 +15,19 @@ static bool has_server(const struct session *session)
     return session->state >= SESSION_RELAYING && session->state <= SESSION_RESETTING;
 }
 
+/* What no server has got goes along as it came, and is read anew from its beginning. */
+static int take_preread(struct session *session, struct session_record *out)
+{
+    struct preread *preread = session->preread;
+
+    if (preread == NULL || preread->used == 0 || preread->bytes == NULL || has_server(session))
+        return 0;
+    out->data = preread->bytes;
+    out->held[CLIENT] = preread->used;
+    preread->bytes = NULL;
+    return 0;
+}
+
 /* Moves what both directions hold into one malloc'd block. */
 static int take_held(struct session *session, struct session_record *out)
 {
@@ -22,7 +35,7 @@ static int take_held(struct session *session, struct session_record *out)
     uint32_t total = session->direction[CLIENT].pending + session->direction[SERVER].pending;
 
     if (total == 0)
-        return 0;
+        return take_preread(session, out);
     out->data = malloc(total);
     if (out->data == NULL)
         return -ENOMEM;
@@ -54,13 +67,17 @@ static void write_server(const struct session *session, struct session_record *o
 static void write_common(const struct session *session, struct session_record *out)
 {
     uint64_t now = session->tcp->now_ms;
+    const struct preread *preread = session->preread;
+    bool told = preread != NULL && preread->told;
 
     *out = (struct session_record){
         .id = session->id,
-        .state = has_server(session) ? session->state : SESSION_PICKING,
+        .state = has_server(session) ? session->state
+                 : preread != NULL   ? SESSION_PREREAD
+                                     : SESSION_PICKING,
         .client_fd = session->side[CLIENT].fd,
         .server_fd = -1,
-        .client = session->client,
+        .client = told && !has_server(session) ? preread->peer : session->client,
         .lost = session->lost,
         .age_us = clock_now_us() - session->accepted_us,
         .connect_us = session->connect_us,
@@ -68,6 +85,8 @@ static void write_common(const struct session *session, struct session_record *o
         .deadline_left_ms = session->deadline_ms > now ? session->deadline_ms - now : 0,
         .tries = session->tries,
     };
+    if (told && has_server(session))
+        out->via = preread->peer;
     snprintf(out->listener, sizeof(out->listener), "%s", session->policy->listener);
 }
 
@@ -135,6 +154,9 @@ static int restore_server(struct session *session, struct server *server,
 
     if (failed)
         return failed;
+    failed = preread_remember(session, record);
+    if (failed)
+        return failed;
     session->server = server;
     session->side[SERVER].fd = record->server_fd;
     restore_times(session, record);
@@ -157,6 +179,7 @@ static void forget(struct session *session)
 
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
+    preread_free(session);
     tcp->live--;
     slab_put(&tcp->sessions, session);
 }
@@ -179,11 +202,12 @@ int session_import(struct tcp *tcp, const struct tcp_policy *policy, struct serv
         forget(session);
         return failed;
     }
-    if (server == NULL) {
+    if (server == NULL && record->state == SESSION_PREREAD)
+        failed = preread_restore(session, record);
+    else if (server == NULL)
         session_pick(session);
-        return 0;
-    }
-    failed = restore_server(session, server, record);
+    else
+        failed = restore_server(session, server, record);
     if (failed) {
         poller_del(tcp->env.poller, record->client_fd);
         forget(session);

@@ -27,7 +27,7 @@
  */
 #define UNTOUCHED_MS 100
 
-static void account(struct session *session, unsigned from, uint64_t moved)
+void relay_count(struct session *session, unsigned from, uint64_t moved)
 {
     struct tcp *tcp = session->tcp;
     struct server_cell *cell = &session->server->cell[tcp->env.worker];
@@ -114,7 +114,7 @@ static bool untouched(const struct session *session)
     return socket_unread(session->side[SERVER].fd) == 0;
 }
 
-static void side_failed(struct session *session, unsigned side, int error)
+void relay_failed(struct session *session, unsigned side, int error)
 {
     struct tcp *tcp = session->tcp;
 
@@ -196,10 +196,10 @@ static void pumped(struct session *session, unsigned from, enum pump_result resu
         if (source->error != 0)
             session->direction[from].finished = true;
         else
-            side_failed(session, from, io->error);
+            relay_failed(session, from, io->error);
         break;
     case PUMP_WRITE_ERROR:
-        side_failed(session, !from, io->error);
+        relay_failed(session, !from, io->error);
         break;
     case PUMP_NO_MEMORY:
         session_end(session, SESSION_END_NO_RESOURCES);
@@ -246,7 +246,7 @@ static void pump(struct session *session, unsigned from)
     /* A second piece has gone: this is no short session. A FIN alone is none. */
     if (is_untuned && before > 0 && direction->bytes > before)
         session_tune(session);
-    account(session, from, direction->bytes - before);
+    relay_count(session, from, direction->bytes - before);
     note_size(direction, direction->bytes - before, tools->scratch_size);
     pumped(session, from, result, &io);
 }
@@ -292,7 +292,7 @@ void relay_event(struct session *session, unsigned side, uint32_t events)
     if (events & EPOLLERR) {
         int error = take_error(session->side[side].fd);
         if (error != 0)
-            side_failed(session, side, error);
+            relay_failed(session, side, error);
     }
     relay_both(session);
 }

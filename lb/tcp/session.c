@@ -47,13 +47,10 @@ const char *session_end_by(enum session_end_reason reason)
 const char *session_state_name(enum session_state state)
 {
     static const char *const names[SESSION_STATES] = {
-        [SESSION_PICKING] = "picking",
-        [SESSION_QUEUED] = "queued",
-        [SESSION_CONNECTING] = "connecting",
-        [SESSION_RELAYING] = "relaying",
-        [SESSION_HALF_CLOSED] = "half-closed",
-        [SESSION_RESETTING] = "resetting",
-        [SESSION_ENDED] = "ended",
+        [SESSION_PREREAD] = "preread",     [SESSION_PICKING] = "picking",
+        [SESSION_QUEUED] = "queued",       [SESSION_CONNECTING] = "connecting",
+        [SESSION_RELAYING] = "relaying",   [SESSION_HALF_CLOSED] = "half-closed",
+        [SESSION_RESETTING] = "resetting", [SESSION_ENDED] = "ended",
     };
 
     return names[state];
@@ -76,6 +73,7 @@ static uint64_t next_look(const struct session *session)
     switch ((enum session_state)session->state) {
     case SESSION_QUEUED:
         return MIN(session->deadline_ms, now + QUEUE_POLL_MS);
+    case SESSION_PREREAD:
     case SESSION_CONNECTING:
         return session->deadline_ms;
     case SESSION_RELAYING:
@@ -178,9 +176,10 @@ static void count_end(struct session *session, enum session_end_reason reason)
 }
 
 /* Ends that are clean on both sides: everything else is told to both by a reset. */
-static bool ends_clean(enum session_end_reason reason)
+static bool ends_clean(const struct session *session, enum session_end_reason reason)
 {
-    return reason == SESSION_END_DONE || reason == SESSION_END_DRAIN_QUIET;
+    return reason == SESSION_END_DONE || reason == SESSION_END_DRAIN_QUIET ||
+           (reason == SESSION_END_REFUSED && session->policy->refuse_close);
 }
 
 void session_detach(struct session *session)
@@ -193,6 +192,9 @@ void session_detach(struct session *session)
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
     session_leave_server(session);
+    preread_free(session);
+    if (session->ticket != GATE_NO_TICKET)
+        gate_leave(session->policy->gate, session->ticket);
     session->state = SESSION_ENDED;
     list_add_tail(&tcp->ended, &session->link);
     tcp->live--;
@@ -209,7 +211,7 @@ static bool has_access_line(const struct session *session)
 
 void session_end(struct session *session, enum session_end_reason reason)
 {
-    bool reset = !ends_clean(reason);
+    bool reset = !ends_clean(session, reason);
 
     if (session->state == SESSION_ENDED)
         return;
@@ -248,6 +250,12 @@ static void session_event(struct session *session, unsigned side, uint32_t event
     case SESSION_CONNECTING:
         if (side == SERVER) {
             session_connect_event(session, events);
+            return;
+        }
+        break;
+    case SESSION_PREREAD:
+        if ((events & (EPOLLERR | EPOLLHUP)) == 0) {
+            preread_event(session);
             return;
         }
         break;
@@ -297,13 +305,17 @@ static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
 
     session->tcp->now_ms = now_ms;
     switch ((enum session_state)session->state) {
+    case SESSION_PREREAD:
+        metrics_add(session->tcp->env.metrics, METRIC_PREREAD_TIMEOUTS, 1);
+        session_end(session, SESSION_END_PREREAD_TIMEOUT);
+        break;
     case SESSION_QUEUED:
         if (now_ms >= session->deadline_ms) {
             session_give_up(session);
             break;
         }
         session_set_state(session, SESSION_QUEUED);
-        tcp_wake_queued(session->tcp, session->policy->pool);
+        tcp_wake_queued(session->tcp, session->pool);
         break;
     case SESSION_CONNECTING:
         session_retry(session, ETIMEDOUT);
@@ -338,6 +350,9 @@ struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, in
     session->state = SESSION_PICKING;
     session->tcp = tcp;
     session->policy = policy;
+    session->pool = policy->pool;
+    session->pool_name = policy->pool_name;
+    session->ticket = GATE_NO_TICKET;
     session->id = tcp->next_id++ << 8 | tcp->env.worker;
     session->accepted_us = clock_now_us();
     session->activity_ms = tcp->now_ms;
@@ -364,20 +379,30 @@ int session_watch(struct session *session, unsigned side)
 void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
                 const union inet_address *client)
 {
-    struct session *session = session_new(tcp, policy, fd, client);
+    struct session *session;
+    uint32_t ticket;
 
-    if (session == NULL) {
-        metrics_add(tcp->env.metrics, METRIC_ACCEPT_ERRORS, 1);
-        socket_close(fd, true);
+    if (!admit_peer(tcp, policy, client, &ticket)) {
+        socket_close(fd, !policy->refuse_close);
         tcp->env.ended(tcp->env.owner, policy);
         return;
     }
+    session = session_new(tcp, policy, fd, client);
+    if (session == NULL) {
+        metrics_add(tcp->env.metrics, METRIC_ACCEPT_ERRORS, 1);
+        socket_close(fd, true);
+        if (ticket != GATE_NO_TICKET)
+            gate_leave(policy->gate, ticket);
+        tcp->env.ended(tcp->env.owner, policy);
+        return;
+    }
+    session->ticket = ticket;
     metrics_add(tcp->env.metrics, METRIC_SESSIONS, 1);
     if (session_watch(session, CLIENT) < 0) {
         session_end(session, SESSION_END_NO_RESOURCES);
         return;
     }
-    session_begin(session);
+    preread_begin(session);
 }
 
 int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "lb/tcp/client_hello.h"
 #include "lb/tcp/engine.h"
 #include "lb/tcp/tcp.h"
 
@@ -21,6 +22,22 @@ struct side {
     bool writable;
     bool hup;    /* FIN or RST is in: a short read proves nothing any more */
     bool urgent; /* an urgent mark is in: splice would stop at it for ever */
+};
+
+/* What is remembered of a client's first bytes, for a session that had to read them. */
+struct preread {
+    uint8_t *bytes; /* as they came, the header included; NULL once a server has them */
+    uint32_t size, used;
+    uint32_t start;                 /* behind the PROXY header: from here on it is the server's */
+    bool header_done;               /* read, or known not to be there */
+    bool told;                      /* it told the client's address and the one that it used */
+    union inet_address peer;        /* who is really connected */
+    union inet_address destination; /* if told */
+    uint8_t *tlvs;                  /* of the header */
+    uint32_t tlv_length;
+    uint8_t alpn_length;
+    char sni[CLIENT_HELLO_SNI_MAX + 1];
+    uint8_t alpn[CLIENT_HELLO_ALPN_MAX]; /* the one protocol offered, or routed by */
 };
 
 struct session {
@@ -45,6 +62,10 @@ struct session {
     uint64_t connected_ms;
     bool tuned; /* the server's socket has all of its options */
     union inet_address client;
+    uint32_t ticket;         /* of the gate */
+    uint32_t pool;           /* index in the view */
+    const char *pool_name;   /* the policy's, or a route's */
+    struct preread *preread; /* NULL: nothing had to be read */
     struct sched_tried tried;
     struct side side[2];
     struct direction direction[2];
@@ -63,6 +84,7 @@ struct tcp {
     unsigned kind[2];        /* of poller tokens, by side */
     uint64_t now_ms;
     uint64_t next_id;
+    uint64_t refusal_told_ms; /* when the log last told of a client refused */
 };
 
 /* ---- session.c: the state machine ---- */
@@ -91,10 +113,55 @@ void session_tune(struct session *session);
 /* Gives the server's slot and reference back; whoever waits for a slot may go on. */
 void session_leave_server(struct session *session);
 
+/* ---- admit.c: who may come in ---- */
+
+/* May the connection's own address come in, or must its PROXY header tell another first? False: it
+ * is refused, counted and told of. Else *out_ticket is the gate's. */
+must_check bool admit_peer(struct tcp *tcp, const struct tcp_policy *policy,
+                           const union inet_address *peer, uint32_t *out_ticket);
+/* The same for the address that a PROXY header told. */
+must_check bool admit_told(struct session *session);
+/* Is it one of those whose PROXY headers are believed? */
+bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *peer);
+/* Counts and tells of a client that is refused. */
+void admit_refuse(struct tcp *tcp, const struct tcp_policy *policy,
+                  const union inet_address *client, const char *why);
+
+/* ---- preread.c: what the client sends first ---- */
+
+/* Waits for it where the listener needs to know; else a route by the address alone, and on. */
+void preread_begin(struct session *session);
+void preread_event(struct session *session);
+/* Goes on where another process stopped reading; or, of a session with a server, keeps what is to
+ * be remembered of a header. -ENOMEM: the session is to be given up. */
+must_check int preread_restore(struct session *session, const struct session_record *record);
+must_check int preread_remember(struct session *session, const struct session_record *record);
+void preread_free(struct session *session);
+
+/* ---- route.c ---- */
+
+/* What a client said, as far as routes ask for it. */
+struct route_facts {
+    const union inet_address *client;
+    const struct client_hello *hello; /* NULL: it does not speak TLS */
+};
+bool route_needs_hello(const struct tcp_policy *policy);
+/* The route whose conditions all hold: an exact name before the longest wildcard before none, then
+ * the file's order. NULL: none. */
+const struct config_route *route_choose(const struct tcp_policy *policy,
+                                        const struct route_facts *facts);
+
+/* ---- greet.c: what the server gets first ---- */
+
+/* A connected server gets the PROXY header and what the client has sent so far, in one segment.
+ * False: the session is over, or on its way to another server. */
+must_check bool greet_server(struct session *session);
+
 /* ---- connect.c: a server for the session ---- */
 
 /* A new session: behind those that wait already, or a pick. */
 void session_begin(struct session *session);
+const struct pool_policy *session_pool_policy(const struct session *session);
 /* A server is chosen and connected to; or the session is queued, or ended. */
 void session_pick(struct session *session);
 /* What the server's socket tells while CONNECTING. */
@@ -119,6 +186,10 @@ void relay_event(struct session *session, unsigned side, uint32_t events);
 void relay_both(struct session *session);
 /* A tick while RESETTING: is all delivered? */
 void relay_flush(struct session *session);
+/* The side has failed with that errno, which the kernel tells no second time. */
+void relay_failed(struct session *session, unsigned side, int error);
+/* Counts bytes that got from a side to the other. */
+void relay_count(struct session *session, unsigned from, uint64_t moved);
 /* Gives up what a direction holds, and counts it as lost. */
 void relay_discard(struct session *session, unsigned from);
 

@@ -6,7 +6,7 @@
  * Fails:   tcp_accept always disposes of the descriptor. Everything else ends through one door,
  *          session_end, with a reason from the table below.
  *
- *   accepted → picking ⇄ queued
+ *   accepted → (preread) → picking ⇄ queued
  *                 ↓ ↑
  *             connecting → relaying → half-closed → ended
  *                               ↘         ↓        ↗
@@ -23,6 +23,7 @@
 #include "common/poller.h"
 #include "common/slab.h"
 #include "common/wheel.h"
+#include "lb/gate/gate.h"
 #include "lb/metrics/metrics.h"
 #include "lb/pool/pool.h"
 
@@ -36,6 +37,11 @@
     X(SERVER_LOST, "server-lost", "server",                                                        \
       "the server stopped answering (keepalive, retransmission)")                                  \
     X(CLIENT_GONE, "client-gone", "client", "the client left before a server was connected")       \
+    X(PREREAD_TIMEOUT, "preread-timeout", "client",                                                \
+      "what it sends first was not whole within preread_timeout")                                  \
+    X(PREREAD_WRONG, "preread-wrong", "client",                                                    \
+      "its PROXY header or ClientHello was malformed, missing or beyond preread_max")              \
+    X(REFUSED, "refused", "weir", "allow, deny, a limit of its source, or no route for it")        \
     X(CONNECT_FAILED, "connect-failed", "server", "no server accepted within the retries")         \
     X(CONNECT_TIMEOUT, "connect-timeout", "server",                                                \
       "the last server tried did not answer in time")                                              \
@@ -62,6 +68,7 @@ const char *session_end_word(enum session_end_reason reason);
 const char *session_end_by(enum session_end_reason reason);
 
 enum session_state {
+    SESSION_PREREAD, /* what the client sends first decides */
     SESSION_PICKING,
     SESSION_QUEUED,
     SESSION_CONNECTING,
@@ -88,6 +95,16 @@ struct tcp_policy {
     int user_timeout_ms;
     uint32_t log_sample; /* one session in so many gets an access line; at least 1 */
     bool log_access;
+    /* who comes in, and by what it says first */
+    struct gate *gate; /* NULL: everybody may */
+    bool refuse_close; /* the refused get a FIN instead of a RST */
+    enum config_proxy_in proxy_in;
+    const struct config_networks *proxy_from; /* who sends PROXY headers */
+    uint64_t preread_timeout_ms;
+    uint32_t preread_max; /* bytes */
+    const struct config_route *routes;
+    size_t route_count;
+    bool refuse_unrouted;
 };
 
 struct session;
@@ -185,6 +202,7 @@ struct session_record {
     uint32_t state;               /* enum session_state */
     int32_t client_fd, server_fd; /* -1: none */
     union inet_address client;
+    union inet_address via; /* who sent its PROXY header; AF_UNSPEC: nobody */
     char listener[CONFIG_NAME_MAX + 1];
     char pool[CONFIG_NAME_MAX + 1];
     char server[CONFIG_NAME_MAX + 1];

@@ -15,8 +15,8 @@
 static bool matches(const struct session *session, const struct traffic_filter *filter)
 {
     return session->state != SESSION_ENDED &&
-           traffic_matches(filter, session->id, session->policy->listener,
-                           session->policy->pool_name, session->server, &session->client);
+           traffic_matches(filter, session->id, session->policy->listener, session->pool_name,
+                           session->server, &session->client);
 }
 
 static void describe(const struct session *session, struct session_info *out)
@@ -35,7 +35,7 @@ static void describe(const struct session *session, struct session_info *out)
         .bytes_out = session->direction[SERVER].bytes,
     };
     snprintf(out->listener, sizeof(out->listener), "%s", session->policy->listener);
-    snprintf(out->pool, sizeof(out->pool), "%s", session->policy->pool_name);
+    snprintf(out->pool, sizeof(out->pool), "%s", session->pool_name);
     snprintf(out->server, sizeof(out->server), "%s", server ? server->name : "");
 }
 

@@ -212,6 +212,22 @@ void flow_refused(struct flow *flow)
 
 /* ---- beginning ---- */
 
+static bool may_come_in(const struct udp_port *port, const union inet_address *client,
+                        uint32_t *out_ticket)
+{
+    struct gate *gate = port->policy->gate;
+
+    *out_ticket = GATE_NO_TICKET;
+    return gate == NULL || gate_enter(gate, client, clock_now_us(), out_ticket) == GATE_ADMITTED ||
+           gate_is_dry(gate);
+}
+
+static void leave_gate(const struct udp_port *port, uint32_t ticket)
+{
+    if (ticket != GATE_NO_TICKET)
+        gate_leave(port->policy->gate, ticket);
+}
+
 static void on_new(struct flow *flow, struct udp_port *port, const struct flow_key *key,
                    uint64_t hash)
 {
@@ -238,9 +254,15 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     struct udp *udp = port->udp;
     struct flow *flow = NULL;
     struct upstream *upstream;
+    uint32_t ticket;
     int failed = 0;
 
+    if (!may_come_in(port, key->client, &ticket)) {
+        *out_why = METRIC_DROP_DENIED;
+        return NULL;
+    }
     if (!make_room(port)) {
+        leave_gate(port, ticket);
         *out_why = METRIC_DROP_FLOW_LIMIT;
         return NULL;
     }
@@ -249,6 +271,7 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     if (flow == NULL)
         goto fail;
     on_new(flow, port, key, hash);
+    flow->ticket = ticket;
     failed = upstream_take(udp, flow, server, &upstream);
     if (failed < 0)
         goto fail;
@@ -268,6 +291,7 @@ fail:
     }
     if (flow != NULL)
         slab_put(&udp->flows, flow);
+    leave_gate(port, ticket);
     unreserve(port);
     return NULL;
 }
@@ -331,6 +355,7 @@ void flow_end(struct flow *flow, enum flow_end_reason reason)
     list_del(&flow->touched);
     list_del(&flow->order);
     list_add_tail(&udp->ended, &flow->order);
+    leave_gate(flow->port, flow->ticket);
     unreserve(flow->port);
     udp->live--;
 }

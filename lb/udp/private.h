@@ -62,6 +62,7 @@ struct flow {
     uint64_t bytes_in, bytes_out;
     int64_t owed;              /* replies, while `responses` says how many a request has */
     uint32_t gso_below;        /* as upstream's, towards the client */
+    uint32_t ticket;           /* of the gate */
     union inet_address client; /* as received: mapped on a socket of both families */
     struct local local;
 };

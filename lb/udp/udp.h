@@ -25,6 +25,7 @@
 #include "common/address.h"
 #include "common/poller.h"
 #include "common/wheel.h"
+#include "lb/gate/gate.h"
 #include "lb/metrics/metrics.h"
 #include "lb/pool/pool.h"
 
@@ -72,6 +73,7 @@ struct udp_policy {
     bool fragment;            /* false: DF is set, and what is too large is dropped */
     bool wildcard;            /* bound to no address: which one a client used is asked for */
     bool log_access;
+    struct gate *gate; /* NULL: everybody may come in */
 };
 
 /* What the workers have in common. Zeroed, but for the limit. */

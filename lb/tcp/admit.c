@@ -1,0 +1,88 @@
+/*
+ * Who may come in: the gate's verdict on the connection's own address, or on the one that a PROXY
+ * header told, and what is said of those who may not.
+ *
+ * A flood must cost little: who is refused by its own address never becomes a session, has no
+ * access line, and is told of once a second with the counters beside it.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/network.h"
+#include "lb/tcp/session.h"
+
+/* The log tells of a refused client at most this often, for each worker. */
+#define TELL_EVERY_MS 1000
+
+bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *peer)
+{
+    const struct config_networks *from = policy->proxy_from;
+
+    if (policy->proxy_in == CONFIG_PROXY_OFF)
+        return false;
+    for (size_t i = 0; i < from->count; i++) {
+        if (network_has(&from->network[i], peer))
+            return true;
+    }
+    return false;
+}
+
+static void tell(struct tcp *tcp, const struct tcp_policy *policy,
+                 const union inet_address *address, const char *why, bool is_spared)
+{
+    union inet_address folded = *address;
+    char client[ADDRESS_TEXT_MAX];
+
+    if (tcp->refusal_told_ms != 0 && tcp->now_ms - tcp->refusal_told_ms < TELL_EVERY_MS)
+        return;
+    tcp->refusal_told_ms = tcp->now_ms;
+    inet_address_fold(&folded);
+    log_warn(is_spared ? "a client would be refused, but for dry_run" : "a client was refused",
+             LOG_S("client", inet_address_format(&folded, client)),
+             LOG_S("listener", policy->listener), LOG_S("why", why),
+             LOG_U("refused", metrics_get(tcp->env.metrics, METRIC_SESSIONS_REFUSED)));
+}
+
+void admit_refuse(struct tcp *tcp, const struct tcp_policy *policy,
+                  const union inet_address *client, const char *why)
+{
+    metrics_add(tcp->env.metrics, METRIC_SESSIONS_REFUSED, 1);
+    tell(tcp, policy, client, why, false);
+}
+
+static bool enter(struct tcp *tcp, const struct tcp_policy *policy,
+                  const union inet_address *client, uint32_t *out_ticket)
+{
+    enum gate_verdict verdict = gate_enter(policy->gate, client, clock_now_us(), out_ticket);
+
+    if (verdict == GATE_ADMITTED)
+        return true;
+    if (!gate_is_dry(policy->gate)) {
+        admit_refuse(tcp, policy, client, gate_verdict_word(verdict));
+        return false;
+    }
+    metrics_add(tcp->env.metrics, METRIC_SESSIONS_SPARED, 1);
+    tell(tcp, policy, client, gate_verdict_word(verdict), true);
+    return true;
+}
+
+bool admit_peer(struct tcp *tcp, const struct tcp_policy *policy, const union inet_address *peer,
+                uint32_t *out_ticket)
+{
+    bool is_sender = admit_is_sender(policy, peer);
+
+    *out_ticket = GATE_NO_TICKET;
+    if (policy->proxy_in == CONFIG_PROXY_REQUIRED && !is_sender) {
+        admit_refuse(tcp, policy, peer, "its address is not in proxy_protocol_from");
+        return false;
+    }
+    if (policy->gate == NULL || is_sender)
+        return true;
+    return enter(tcp, policy, peer, out_ticket);
+}
+
+bool admit_told(struct session *session)
+{
+    if (session->policy->gate == NULL)
+        return true;
+    return enter(session->tcp, session->policy, &session->client, &session->ticket);
+}

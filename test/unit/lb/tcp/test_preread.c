@@ -1,0 +1,316 @@
+/* What a client sends first: the PROXY header in and out, one deadline, and nothing by default. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/network.h"
+#include "test/unit/lb/tcp/world.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+static struct network loopback[1];
+static const struct config_networks senders = {.network = loopback, .count = 1};
+
+static void open_edge(struct world *w)
+{
+    const char *why;
+
+    assert_int_equal(network_parse(&loopback[0], "127.0.0.0/8", &why), 0);
+    world_init(w);
+    w->policy.proxy_in = CONFIG_PROXY_REQUIRED;
+    w->policy.proxy_from = &senders;
+    w->policy.preread_timeout_ms = 1000;
+    w->policy.preread_max = 4096;
+    world_open_with(w, WORLD_START_MS, 100);
+}
+
+static void say(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* All that the socket has, once `size` bytes of it are there. */
+static void assert_gets(struct world *w, int fd, const char *text)
+{
+    char got[512] = "";
+    size_t size = strlen(text);
+
+    WORLD_UNTIL(w, recv(fd, got, sizeof(got), MSG_DONTWAIT | MSG_PEEK) >= (ssize_t)size);
+    assert_int_equal(recv(fd, got, sizeof(got), MSG_DONTWAIT), size);
+    assert_memory_equal(got, text, size);
+}
+
+#define LINE "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
+
+static void test_every_split_of_a_header(void **state)
+{
+    (void)state;
+    for (size_t split = 0; split <= strlen(LINE); split++) {
+        struct world w;
+        char first[sizeof(LINE)] = "";
+
+        open_edge(&w);
+        memcpy(first, LINE, split);
+        struct chain chain = world_client(&w);
+        say(chain.client, first);
+        world_settle(&w);
+        if (split < strlen(LINE)) {
+            assert_int_equal(chain.session->state, SESSION_PREREAD);
+            say(chain.client, LINE + split);
+        }
+        say(chain.client, "hello");
+        chain.server = world_served(&w, 0);
+        assert_gets(&w, chain.server, "hello");
+        assert_int_equal(chain.session->client.v4.sin_addr.s_addr, inet_addr("192.0.2.7"));
+        assert_int_equal(inet_address_port(&chain.session->client), 4711);
+        assert_int_equal(chain.session->direction[CLIENT].bytes, 5);
+        chain_finish(&w, &chain);
+        world_close(&w);
+    }
+}
+
+static void test_the_header_goes_on_with_the_first_data(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_edge(&w);
+    w.pool.send_proxy = CONFIG_SEND_PROXY_V1;
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE "hello");
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, LINE "hello");
+    say(chain.client, "more");
+    assert_gets(&w, chain.server, "more");
+    assert_int_equal(world_metric(&w, METRIC_BYTES_IN), 9);
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+/* A server that speaks first has its header at once, and the client's data after it. */
+static void test_a_header_without_data(void **state)
+{
+    struct world w;
+    char expected[256];
+    union inet_address own;
+    socklen_t length = sizeof(own);
+
+    (void)state;
+    world_init(&w);
+    w.pool.send_proxy = CONFIG_SEND_PROXY_V1;
+    world_open_with(&w, WORLD_START_MS, 100);
+    struct chain chain = world_chain(&w, 0);
+    assert_int_equal(getsockname(chain.client, &own.any, &length), 0);
+    snprintf(expected, sizeof(expected), "PROXY TCP4 127.0.0.1 127.0.0.1 %u %u\r\n",
+             inet_address_port(&own), ntohs(w.entry_address.sin_port));
+    assert_gets(&w, chain.server, expected);
+    say(chain.server, "220 ready");
+    assert_gets(&w, chain.client, "220 ready");
+    say(chain.client, "EHLO");
+    assert_gets(&w, chain.server, "EHLO");
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+/* Only the header had gone: the next server gets it too, and all of the client's bytes. */
+static void test_another_server_gets_the_header_too(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_edge(&w);
+    w.pool.send_proxy = CONFIG_SEND_PROXY_V1;
+    w.usable[1] = true;
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE);
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, LINE);
+    chain_reset(&chain.server);
+    chain.server = world_served(&w, 1);
+    assert_gets(&w, chain.server, LINE);
+    say(chain.client, "hello");
+    assert_gets(&w, chain.server, "hello");
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+static void assert_wrong(const char *bytes)
+{
+    struct world w;
+
+    open_edge(&w);
+    struct chain chain = world_client(&w);
+    say(chain.client, bytes);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_PREREAD_WRONG);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_int_equal(world_metric(&w, METRIC_PREREAD_WRONG), 1);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+static void test_wrong_ones(void **state)
+{
+    (void)state;
+    assert_wrong("GET / HTTP/1.1\r\n\r\n");
+    assert_wrong("PROXY TCP4 192.0.2.7 198.51.100.1 4711 65536\r\n");
+    assert_wrong("PROXY TCP4 192.0.2.7 198.51.100.1  4711 443\r\n");
+}
+
+static void test_bytes_do_not_extend_the_deadline(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_edge(&w);
+    struct chain chain = world_client(&w);
+    for (int i = 0; i < 9; i++) {
+        assert_int_equal(send(chain.client, LINE + i, 1, MSG_NOSIGNAL), 1);
+        world_settle(&w);
+        world_pass(&w, 110);
+        assert_int_equal(chain.session->state, SESSION_PREREAD);
+    }
+    world_pass(&w, 20);
+    assert_ended(chain.session, SESSION_END_PREREAD_TIMEOUT);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_int_equal(world_metric(&w, METRIC_PREREAD_TIMEOUTS), 1);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+static void test_a_fin_before_the_header_is_whole(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_edge(&w);
+    struct chain chain = world_client(&w);
+    assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_CLIENT_GONE);
+    chain_hang_up(&chain);
+
+    chain = world_client(&w);
+    say(chain.client, "PROXY TC");
+    assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_PREREAD_WRONG);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+static void test_a_fin_behind_the_header_is_a_half_close(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_edge(&w);
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE "bye");
+    assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, "bye");
+    assert_int_equal(world_sees(&w, chain.server), 0);
+    say(chain.server, "answer");
+    assert_gets(&w, chain.client, "answer");
+    assert_int_equal(shutdown(chain.server, SHUT_WR), 0);
+    assert_int_equal(world_sees(&w, chain.client), 0);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_DONE);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+/* The bytes go with the session as they came, and are read anew. */
+static void test_half_a_header_in_another_process(void **state)
+{
+    struct world w;
+    struct session_record record;
+
+    (void)state;
+    open_edge(&w);
+    struct chain chain = world_client(&w);
+    say(chain.client, "PROXY TCP4 192.0.2.7 ");
+    WORLD_UNTIL(&w, chain.session->preread->used == 21);
+    assert_int_equal(session_export(chain.session, &record), 0);
+    assert_int_equal(record.state, SESSION_PREREAD);
+    assert_int_equal(record.held[CLIENT], 21);
+    assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
+    free(record.data);
+    chain.session = world_newest(&w);
+    say(chain.client, LINE "hello" + 21);
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, "hello");
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+static void test_refused_by_the_address_that_was_told(void **state)
+{
+    struct world w;
+    struct network denied[1];
+    struct gate_options options = {
+        .deny = denied, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    const char *why;
+
+    (void)state;
+    open_edge(&w);
+    assert_int_equal(network_parse(&denied[0], "192.0.2.0/24", &why), 0);
+    assert_int_equal(gate_new(&w.policy.gate, &options), 0);
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE "hello");
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_REFUSED);
+    assert_int_equal(world_metric(&w, METRIC_SESSIONS_REFUSED), 1);
+    chain_hang_up(&chain);
+    world_close(&w);
+    gate_free(&w.policy.gate);
+}
+
+/* The refused never become sessions, and the ticket of one that ends admits the next. */
+static void test_one_session_of_a_source_at_once(void **state)
+{
+    struct world w;
+    struct gate_options options = {.source_max = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+
+    (void)state;
+    world_init(&w);
+    assert_int_equal(gate_new(&w.policy.gate, &options), 0);
+    w.policy.refuse_close = true;
+    world_open_with(&w, WORLD_START_MS, 100);
+    struct chain chain = world_chain(&w, 0);
+    int refused = world_dial(&w, 0);
+    world_take_in(&w);
+    assert_int_equal(tcp_sessions(w.tcp), 1);
+    assert_int_equal(world_sees(&w, refused), 0); /* a FIN, as refuse = "close" has it */
+    close(refused);
+    chain_finish(&w, &chain);
+    chain = world_chain(&w, 0);
+    chain_finish(&w, &chain);
+    assert_int_equal(world_metric(&w, METRIC_SESSIONS_REFUSED), 1);
+    world_close(&w);
+    gate_free(&w.policy.gate);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_split_of_a_header),
+        cmocka_unit_test(test_the_header_goes_on_with_the_first_data),
+        cmocka_unit_test(test_a_header_without_data),
+        cmocka_unit_test(test_another_server_gets_the_header_too),
+        cmocka_unit_test(test_wrong_ones),
+        cmocka_unit_test(test_bytes_do_not_extend_the_deadline),
+        cmocka_unit_test(test_a_fin_before_the_header_is_whole),
+        cmocka_unit_test(test_a_fin_behind_the_header_is_a_half_close),
+        cmocka_unit_test(test_half_a_header_in_another_process),
+        cmocka_unit_test(test_refused_by_the_address_that_was_told),
+        cmocka_unit_test(test_one_session_of_a_source_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
