@@ -1,0 +1,328 @@
+"""Who may come in: networks, limits per source, and how the others are turned away."""
+import contextlib
+import itertools
+import math
+import socket
+import threading
+import time
+
+import pytest
+
+from lib import proxyproto as proxy
+from lib import udp
+from lib.peers import TIMEOUT, echo, read_exactly
+from lib.wait import SLOW, eventually
+
+VIP = ("198.51.100.1", 443)
+
+
+def refused(weir):
+    return weir.admin("show counters")["sessions_refused"]
+
+
+def enter(weir, source, header=b""):
+    """A client from this address: its socket if it was served, or None."""
+    client = None
+    try:
+        client = weir.connect(source=(source, 0))
+        client.sendall(header + b"x")
+        if client.recv(1) == b"x":
+            return client
+    except ConnectionError:
+        pass
+    if client:
+        client.close()
+    return None
+
+
+def may_enter(weir, source, header=b""):
+    client = enter(weir, source, header)
+    if client:
+        client.close()
+    return client is not None
+
+
+# ---- networks ----
+
+@pytest.mark.parametrize("allow, deny, inside, outside", [
+    (["127.0.1.0/24"], [], ["127.0.1.1", "127.0.1.254"], ["127.0.0.1", "127.0.2.1"]),
+    ([], ["127.0.1.0/24"], ["127.0.0.1", "127.0.2.1"], ["127.0.1.1", "127.0.1.254"]),
+    (["127.0.1.5"], ["127.0.1.0/24"], ["127.0.1.5"], ["127.0.1.4", "127.0.2.1"]),
+    (["127.0.0.0/8", "127.0.1.5/32"], ["127.0.1.0/24", "127.0.1.128/25"],
+     ["127.0.0.1", "127.0.1.5", "127.0.2.1"], ["127.0.1.6", "127.0.1.200"]),
+    (["127.0.1.0/24"], ["127.0.0.0/8", "127.0.1.7"], ["127.0.1.6"], ["127.0.1.7", "127.0.0.1"]),
+    (["127.0.0.0/8", "::/0"], ["10.0.0.0/8"], ["127.0.0.1"], []),
+])
+def test_longest_network_decides(weir, tcp_server, allow, deny, inside, outside):
+    server = tcp_server(echo)
+    w = weir([server.address],
+             listener={"allow": proxy.array(*allow), "deny": proxy.array(*deny)})
+    assert {source: may_enter(w, source) for source in inside + outside} == \
+        {source: source in inside for source in inside + outside}
+    assert len(server.connections) == len(inside)
+    assert refused(w) == len(outside)
+    # Who is refused by its own address never was a session.
+    lines = w.wait_access(len(inside))
+    assert {line["client"].rpartition(":")[0] for line in lines} == set(inside)
+
+
+# ---- limits per source ----
+
+def test_sessions_at_once(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"source_max_sessions": 2})
+    first, second = enter(w, "127.0.0.66"), enter(w, "127.0.0.66")
+    assert first and second
+    assert not may_enter(w, "127.0.0.66")
+    others = [enter(w, f"127.0.0.{number}") for number in (65, 65, 67)]
+    assert all(others)
+    first.close()
+    eventually(lambda: may_enter(w, "127.0.0.66"), 5, "a place is free again")
+    for client in (second, *others):
+        client.close()
+    w.wait_sessions(0)
+    assert refused(w) >= 1
+
+
+def test_addresses_of_one_network_are_one_source(weir, tcp_server):
+    w = weir([tcp_server(echo).address],
+             listener={"source_max_sessions": 2, "source_prefix_v4": 24})
+    held = [enter(w, "127.0.9.1"), enter(w, "127.0.9.2")]
+    assert all(held)
+    assert not may_enter(w, "127.0.9.3")
+    assert may_enter(w, "127.0.8.1")
+    for client in held:
+        client.close()
+
+
+RATE = 5
+
+
+def test_new_sessions_per_second(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"source_rate": RATE})
+    start = time.monotonic()
+    served = sum(may_enter(w, "127.0.0.66") for _ in range(60))
+    took = time.monotonic() - start
+    # A burst of a second's worth, and what is due since; the clock is of milliseconds.
+    assert RATE <= served <= RATE * (1 + took) + 1
+    assert served < 60 or took > 60 / RATE - 1
+    assert may_enter(w, "127.0.0.67")
+    assert refused(w) == 60 - served
+    eventually(lambda: may_enter(w, "127.0.0.66"), 5, "the source may come in again")
+
+
+def test_steady_source_below_its_rate_is_served(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"source_rate": 50})
+    turns = itertools.count()
+
+    def one_more():
+        # eventually() polls each 20 ms, so that this is at most its 50 a second.
+        assert may_enter(w, "127.0.0.66")
+        return next(turns) >= 30
+    eventually(one_more, 20, "31 sessions")
+    assert refused(w) == 0
+
+
+# ---- how they are turned away ----
+
+def turned_away(weir, source):
+    """How a client is that says nothing."""
+    try:
+        with weir.connect(source=(source, 0)) as client:
+            assert client.recv(1) == b""
+            return "close"
+    except ConnectionResetError:
+        return "reset"
+
+
+@pytest.mark.parametrize("refuse", ["reset", "close"])
+def test_refusal_is_a_reset_or_a_close(weir, tcp_server, refuse):
+    w = weir([tcp_server(echo).address],
+             listener={"deny": proxy.array("127.0.0.66"), "refuse": refuse})
+    assert {turned_away(w, "127.0.0.66") for _ in range(20)} == {refuse}
+    assert refused(w) == 20
+
+
+@pytest.mark.parametrize("limit, least", [
+    ({"deny": proxy.array("127.0.0.66")}, 5), ({"allow": proxy.array("127.0.0.1")}, 5),
+    ({"source_max_sessions": 1}, 4), ({"source_rate": 1}, 3)], ids=lambda value: str(value)[:9])
+def test_dry_run_lets_in_and_counts(weir, tcp_server, limit, least):
+    w = weir([tcp_server(echo).address], listener={**limit, "dry_run": True})
+    clients = [enter(w, "127.0.0.66") for _ in range(5)]
+    assert all(clients)
+    for client in clients:
+        client.close()
+    counters = w.admin("show counters")
+    assert least <= counters["sessions_spared"] <= 5
+    assert counters["sessions_refused"] == 0
+    assert {line["end"] for line in w.wait_access(5)} == {"done"}
+    assert "a client would be refused, but for dry_run" in \
+        {line["event"] for line in w.log_lines()}
+
+
+def test_refusals_are_logged_now_and_then(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"deny": proxy.array("127.0.0.66")})
+    start = time.monotonic()
+    for _ in range(200):
+        assert not may_enter(w, "127.0.0.66")
+    took = time.monotonic() - start
+    assert refused(w) == 200
+    lines = [line for line in w.log_lines() if line["event"] == "a client was refused"]
+    assert 1 <= len(lines) <= 1 + math.ceil(took)
+    for line in lines:
+        assert (line["level"], line["listener"]) == ("warn", "web")
+        assert line["client"].startswith("127.0.0.66")
+        assert line["why"]
+
+
+# ---- whose address counts ----
+
+def told(host):
+    return proxy.v2((host, 4711), VIP)
+
+
+def behind_proxy(**limits):
+    return {"proxy_protocol": "required", "proxy_protocol_from": proxy.array("127.0.0.0/8"),
+            **limits}
+
+
+def test_networks_are_about_the_told_address(weir, tcp_server):
+    server = tcp_server(echo)
+    w = weir([server.address], listener=behind_proxy(
+        deny=proxy.array("192.0.2.0/24"), allow=proxy.array("0.0.0.0/0", "192.0.2.9")))
+    for host, served in {"192.0.2.1": False, "192.0.2.9": True, "198.51.100.9": True}.items():
+        assert may_enter(w, "127.0.0.1", told(host)) == served
+    ends = {line["client"]: line["end"] for line in w.wait_access(3)}
+    assert ends["192.0.2.1:4711"] == "refused"
+    assert len(server.connections) == 2
+
+
+def test_limits_are_about_the_told_address(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener=behind_proxy(source_max_sessions=2))
+    held = [enter(w, "127.0.0.1", told(host))
+            for host in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2")]
+    assert all(held), "the proxy itself is no source"
+    assert not may_enter(w, "127.0.0.2", told("192.0.2.1"))
+    for client in held:
+        client.close()
+    eventually(lambda: may_enter(w, "127.0.0.2", told("192.0.2.1")), 5, "a place is free again")
+
+
+# ---- one that does not behave ----
+
+class Polite:
+    """A client that makes session after session from an address of its own."""
+
+    def __init__(self, weir, source, over):
+        self._weir, self._source, self._over = weir, source, over
+        self.served, self.errors = 0, []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while True:
+            try:
+                with self._weir.connect(source=(self._source, 0)) as client:
+                    client.sendall(b"hello")
+                    assert read_exactly(client, 5) == b"hello"
+                self.served += 1
+            except (AssertionError, OSError) as error:
+                self.errors.append(error)
+            # A pause, which the end of the test cuts short.
+            if self._over.wait(0.1):
+                return
+
+
+def test_polite_clients_do_not_notice_a_flood(weir, tcp_server):
+    over = threading.Event()
+    w = weir([tcp_server(echo).address],
+             listener={"source_max_sessions": 10, "source_rate": 50})
+    polite = [Polite(w, f"127.0.0.{100 + number}", over) for number in range(50)]
+    try:
+        eventually(lambda: all(one.served for one in polite), 10, "each was served before")
+        before = sum(one.served for one in polite)
+        flood(w, 3000)
+        eventually(lambda: sum(one.served for one in polite) >= before + 50, 10,
+                   "they go on being served")
+    finally:
+        over.set()
+        for one in polite:
+            one.thread.join(TIMEOUT)
+    assert [error for one in polite for error in one.errors] == []
+    w.wait_sessions(0)
+    assert refused(w) >= 2000
+
+
+def flood(weir, count, at_once=100):
+    """Opens so many connections as fast as it can, each as long as there is room for it."""
+    held = []
+    try:
+        for _ in range(count):
+            client = socket.socket()
+            held.append(client)
+            client.settimeout(TIMEOUT)
+            client.bind(("127.0.0.66", 0))
+            with contextlib.suppress(ConnectionResetError):
+                client.connect(weir.address)
+            if len(held) >= at_once:
+                held.pop(0).close()
+    finally:
+        for client in held:
+            client.close()
+
+
+# ---- datagrams ----
+
+def drops(weir):
+    return weir.admin("show counters")["udp_dropped_denied"]
+
+
+def test_datagrams_of_the_denied_are_dropped(weir, udp_echoes, udp_client):
+    w = weir([udp_echoes(1)[0].address], listener=udp.listener(deny=proxy.array("127.0.0.66")))
+    assert udp_client(w, ("127.0.0.65", 0)).ask(b"one")
+    denied = udp_client(w, ("127.0.0.66", 0))
+    for number in range(1, 6):
+        denied.send()
+        eventually(lambda: drops(w) == number, 5, f"{number} drops")
+    assert udp_client(w, ("127.0.0.67", 0)).ask(b"two")
+    assert denied.waiting() == []
+    assert w.admin("status")["flows"] == 2
+
+
+def test_new_flows_per_second(weir, udp_echoes, udp_client):
+    w = weir([udp_echoes(1)[0].address], listener=udp.listener(source_rate=RATE))
+    known = udp_client(w, ("127.0.0.66", 0))
+    assert known.ask(b"known")
+    start = time.monotonic()
+    clients = [udp_client(w, ("127.0.0.66", 0)) for _ in range(60)]
+    for client in clients:
+        client.send()
+
+    def all_told():
+        return w.admin("status")["flows"] + drops(w) == 61
+    eventually(all_told, 5, "each datagram began a flow or was dropped")
+    flows, took = w.admin("status")["flows"], time.monotonic() - start
+    assert RATE <= flows <= RATE * (1 + took) + 1
+    # Who has a flow is no newcomer, whatever the source does.
+    for number in range(50):
+        assert known.ask(b"%d" % number)
+    assert udp_client(w, ("127.0.0.67", 0)).ask(b"other")
+
+
+def test_flows_at_once(weir, udp_echoes, udp_client):
+    w = weir([udp_echoes(1)[0].address],
+             listener=udp.listener(source_max_sessions=2, udp_idle_timeout=udp.seconds(1)))
+    for _ in range(2):
+        assert udp_client(w, ("127.0.0.66", 0)).ask(b"in")
+    third = udp_client(w, ("127.0.0.66", 0))
+    third.send()
+    eventually(lambda: drops(w) == 1, 5, "one drop")
+    assert udp_client(w, ("127.0.0.67", 0)).ask(b"other")
+    w.wait_flows(0)
+    assert third.ask(b"in")
+
+
+def test_dry_run_drops_no_datagram(weir, udp_echoes, udp_client):
+    w = weir([udp_echoes(1)[0].address],
+             listener=udp.listener(deny=proxy.array("127.0.0.66"), dry_run=True))
+    assert udp_client(w, ("127.0.0.66", 0)).ask(b"in")
+    assert drops(w) == 0
