@@ -11,7 +11,7 @@ import pytest
 from lib import proxyproto as proxy
 from lib import udp
 from lib.peers import TIMEOUT, echo, read_exactly
-from lib.wait import SLOW, eventually
+from lib.wait import eventually
 
 VIP = ("198.51.100.1", 443)
 
