@@ -14,6 +14,7 @@
 #include "common/log_format.h"
 #include "common/log_target.h"
 #include "common/log_threads.h"
+#include "common/sandbox.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -188,6 +189,8 @@ static void writer_free(struct log_writer *w)
 static void *writer_main(void *argument)
 {
     struct log_writer *w = argument;
+    pthread_setname_np(pthread_self(), "weir-log");
+    sandbox_narrow(SANDBOX_LOG);
     for (bool last = false; !last;) {
         /* Asked before the rings are: what was logged before the stop is still written. */
         last = atomic_load(&w->stop_at_ms) != NEVER;
@@ -231,8 +234,6 @@ static int thread_start(struct log_writer *w)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&w->thread, NULL, writer_main, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!error)
-        pthread_setname_np(w->thread, "weir-log");
     return -error;
 }
 

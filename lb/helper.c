@@ -15,12 +15,14 @@
 #include "lb/helper.h"
 
 #include "common/clock.h"
+#include "common/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -160,6 +162,16 @@ static bool close_descriptors(int socket)
            dup2(socket, HELPER_SOCKET) >= 0 && close_range(HELPER_SOCKET + 1, ~0u, 0) == 0;
 }
 
+/* A kernel without seccomp has nothing to give up; weir itself warns of it. */
+static bool give_up_calls(void)
+{
+    char error[128];
+    int failed = sandbox_enter(SANDBOX_HELPER, error, sizeof(error));
+    if (failed && failed != -ENOSYS)
+        fprintf(stderr, "weir: the helper process %s\n", error);
+    return !failed || failed == -ENOSYS;
+}
+
 static _Noreturn void run_helper(int socket, pid_t parent, const struct config_names *names)
 {
     static struct request request;
@@ -167,7 +179,7 @@ static _Noreturn void run_helper(int socket, pid_t parent, const struct config_n
     prctl(PR_SET_NAME, "weir-helper");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     /* The parent may have ended before it could be watched. */
-    if (getppid() != parent || !close_descriptors(socket))
+    if (getppid() != parent || !close_descriptors(socket) || !give_up_calls())
         _exit(1);
     for (;;) {
         int answer_to = receive_request(HELPER_SOCKET, &request);

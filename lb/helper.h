@@ -9,7 +9,7 @@
  * For each file the helper forks a parser, which answers through a pipe of its own and ends. So a
  * parser that dies or hangs costs one answer, and no answer can be taken for that of another
  * request. The helper keeps the user, the working directory and the environment that weir was
- * started with.
+ * started with; of system calls it keeps those that reading files takes (common/sandbox.h).
  */
 #pragma once
 

@@ -3,11 +3,13 @@
  *
  * The helper process comes first, before any socket, thread or loop exists, because weir never
  * forks after that. The addresses are bound and the admin socket is made with the privileges weir
- * was started with; threads are made without them.
+ * was started with; threads are made without them, and inside the sandbox. Control narrows its own
+ * when everything has started.
  */
 #include "common/log.h"
 #include "common/notify.h"
 #include "common/privileges.h"
+#include "common/sandbox.h"
 #include "config/config.h"
 #include "lb/admin/admin.h"
 #include "lb/control/control.h"
@@ -172,6 +174,32 @@ static int open_admin(struct control *control, const struct config *config, stru
     return failed ? failed : drop_privileges(config, &user, error);
 }
 
+/* What the kernel has no way to take away, for the log that is not there yet. */
+struct lacks {
+    bool calls, files;
+};
+
+static int enter_sandbox(const struct config *config, struct lacks *lacks, char *error)
+{
+    const struct config_weir *weir = &config->weir;
+    int failed = sandbox_files(weir->log_target, weir->admin_socket, error, ERROR_MAX);
+
+    lacks->files = failed == -ENOSYS;
+    if (failed && !lacks->files)
+        return failed;
+    failed = sandbox_enter(SANDBOX_DAEMON, error, ERROR_MAX);
+    lacks->calls = failed == -ENOSYS;
+    return lacks->calls ? 0 : failed;
+}
+
+static void tell_lacks(const struct lacks *lacks)
+{
+    if (lacks->calls)
+        log_warn("the kernel has no seccomp: weir keeps every system call");
+    if (lacks->files)
+        log_info("the kernel has no Landlock: weir keeps the files that its user may open");
+}
+
 static void close_admin(void *arg)
 {
     admin_close(arg);
@@ -180,17 +208,23 @@ static void close_admin(void *arg)
 static int run(const struct config *config, struct control *control, struct admin **admin,
                char *warnings, char *error)
 {
+    struct lacks lacks = {0};
     int failed = open_admin(control, config, admin, error);
 
+    failed = failed ? failed : enter_sandbox(config, &lacks, error);
     failed = failed ? failed : start_log(config, error);
     if (failed)
         return failed;
     if (log_thread_attach("control") < 0)
         log_warn("control logs without a ring: no memory");
     tell_limits(warnings);
+    tell_lacks(&lacks);
     failed = control_start(control, error, ERROR_MAX);
     failed = failed ? failed : admin_start(*admin, error, ERROR_MAX);
-    return failed ? failed : control_run(control);
+    if (failed)
+        return failed;
+    sandbox_narrow(SANDBOX_CONTROL);
+    return control_run(control);
 }
 
 static int serve(const struct config *config, char *error)

@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # The packages, by what needs them. A library that weir links enters here and in CMakeLists.txt.
 PACKAGES_BUILD=(gcc libc6-dev cmake ninja-build pkg-config
-    libuv1-dev libconfig-dev libjansson-dev libxxhash-dev libcap-ng-dev libcmocka-dev)
+    libuv1-dev libconfig-dev libjansson-dev libxxhash-dev libcap-ng-dev libseccomp-dev libcmocka-dev)
 PACKAGES_RUN=("${PACKAGES_BUILD[@]}" util-linux curl)
 PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeout
     binutils ethtool iproute2 nftables openssl procps strace

@@ -292,6 +292,7 @@ int control_new(struct control **out, const struct config *config, struct listen
     failed = uv_loop_init(&control->loop);
     if (failed)
         goto fail;
+    control_open_descriptors();
     (void)uv_loop_configure(&control->loop, UV_METRICS_IDLE_TIME);
     *out = control;
     return 0;
@@ -372,6 +373,7 @@ void control_free(struct control **control)
     loop_close(&old->loop);
     pools_free(&old->pools);
     listeners_close(&old->listeners, old->config->listener_count);
+    control_close_descriptors();
     free(old->worker);
     free(old);
     *control = NULL;

@@ -3,29 +3,54 @@
  * 20,000 in /proc/self/fd takes 30 ms and more; the kernel has been telling the number as the size
  * of that folder since 6.2 (Documentation/filesystems/proc.rst). Before, poll(2) says of a whole
  * block of descriptors at once which are none (10 ms for 20,000).
+ *
+ * Both are asked by descriptors opened at the start: control opens no file later
+ * (common/sandbox.h).
  */
 #include "lb/control/private.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* poll(2) refuses more than RLIMIT_NOFILE; a limit as low as that carries no weir. */
 #define BLOCK 64
 
+static struct {
+    int folder, status;
+} from = {-1, -1};
+
+void control_open_descriptors(void)
+{
+    from.folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    from.status = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+}
+
+void control_close_descriptors(void)
+{
+    if (from.folder >= 0)
+        close(from.folder);
+    if (from.status >= 0)
+        close(from.status);
+    from.folder = from.status = -1;
+}
+
 /* Those of the process's table, open or not: no open one is beyond (proc(5)). */
 static int table_size(void)
 {
-    FILE *status = fopen("/proc/self/status", "re");
-    char line[256];
+    char text[4096];
+    ssize_t length = pread(from.status, text, sizeof(text) - 1, 0);
+    const char *line;
     int size = 0;
 
-    if (status == NULL)
+    if (length <= 0)
         return 0;
-    while (fgets(line, sizeof(line), status) != NULL && sscanf(line, "FDSize: %d", &size) != 1)
-        continue;
-    fclose(status);
-    return size;
+    text[length] = '\0';
+    line = strstr(text, "\nFDSize:");
+    return line != NULL && sscanf(line, " FDSize: %d", &size) == 1 ? size : 0;
 }
 
 static uint64_t count_block(int first)
@@ -56,7 +81,7 @@ uint64_t control_count_descriptors(void)
 {
     struct stat folder;
 
-    if (stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0)
+    if (fstat(from.folder, &folder) == 0 && folder.st_size > 0)
         return (uint64_t)folder.st_size;
     return control_poll_descriptors();
 }

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/sandbox.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -121,6 +122,7 @@ static void run(void *arg)
     struct worker *worker = arg;
 
     current = worker;
+    sandbox_narrow(SANDBOX_WORKER);
     if (log_thread_attach("worker") < 0)
         log_warn("a worker logs without a ring", LOG_U("worker", worker->options.index));
     worker->has_mail = true; /* libuv watches a handle from its next run on */

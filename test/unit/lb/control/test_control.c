@@ -280,10 +280,12 @@ static void test_status(void **state)
 
 static void test_descriptors_are_counted(void **state)
 {
-    uint64_t before = site_descriptors();
+    uint64_t before;
     int fd[200];
 
     (void)state;
+    control_open_descriptors();
+    before = site_descriptors();
     assert_int_equal(control_count_descriptors(), before);
     assert_int_equal(control_poll_descriptors(), before);
     for (size_t i = 0; i < ARRAY_LEN(fd); i++)
@@ -295,6 +297,7 @@ static void test_descriptors_are_counted(void **state)
     assert_int_equal(control_poll_descriptors(), before + ARRAY_LEN(fd) / 2);
     for (size_t i = 1; i < ARRAY_LEN(fd); i += 2)
         close(fd[i]);
+    control_close_descriptors();
 }
 
 static void test_maintenance_ends_the_probing_and_enabling_begins_it(void **state)
