@@ -12,6 +12,10 @@
  * rather than punished, so for the threads that open nothing all opening for reading is; opening to
  * write, or making a file, is what ends them.
  *
+ * Control opens for reading, as far as Landlock lets it: "/dev/null" or "/" is the descriptor that
+ * libuv gives up to take in, and close, a client of the admin socket when there are no others left.
+ * Without it uv_listen(3) would turn in a circle for ever then.
+ *
  * The number of a call is asked by name, because not every processor has each of them.
  */
 #include "common/sandbox.h"
@@ -23,6 +27,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -169,6 +174,7 @@ static const struct rule rules[] = {
     {.profiles = ALL, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = TCGETS},
     {.profiles = NET, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = FIONREAD},
     {.profiles = NET, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = TIOCOUTQ},
+    {.profiles = NET, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = SIOCATMARK},
     {.profiles = NET, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = FIONBIO},
     {.profiles = NET, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = FIOCLEX},
     /* newer libuvs try it; it would go around the filter, so it does not exist */
@@ -209,11 +215,11 @@ static const struct rule rules[] = {
     {.profiles = D, .call = "openat"},
     {.profiles = L, .call = "openat", .argument = 2, .mask = O_ACCMODE, .value = O_WRONLY},
     {.profiles = L, .call = "openat", .error = EACCES, .argument = 2, .mask = O_ACCMODE},
-    {.profiles = NET, .call = "openat", .error = EACCES, .argument = 2, .mask = FOR_WRITING},
+    {.profiles = W, .call = "openat", .error = EACCES, .argument = 2, .mask = FOR_WRITING},
+    {.profiles = C | H, .call = "openat", .argument = 2, .mask = FOR_WRITING},
     {.profiles = C, .call = "unlink"},
     {.profiles = C, .call = "unlinkat"},
     {.profiles = C, .call = "lstat"},
-    {.profiles = H, .call = "openat", .argument = 2, .mask = FOR_WRITING},
     {.profiles = H, .call = "openat", .error = EACCES, .argument = 2, .mask = O_ACCMODE,
      .value = O_WRONLY},
     {.profiles = H, .call = "openat", .error = EACCES, .argument = 2, .mask = O_ACCMODE,
@@ -298,10 +304,19 @@ static int set_attributes(scmp_filter_ctx filter)
     return seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 }
 
+/* A tracer that has a call skipped (strace -e inject) makes its number this one, which is none. */
+static int allow_skipped(scmp_filter_ctx filter)
+{
+    int failed = seccomp_attr_set(filter, SCMP_FLTATR_API_TSKIP, 1);
+
+    return failed ? failed : seccomp_rule_add(filter, SCMP_ACT_ALLOW, -1, 0);
+}
+
 static int build(scmp_filter_ctx filter, enum sandbox_profile profile)
 {
     int failed = set_attributes(filter);
 
+    failed = failed ? failed : allow_skipped(filter);
     for (size_t i = 0; i < ARRAY_LEN(rules) && !failed; i++) {
         if (is_for(&rules[i], profile))
             failed = add_rule(filter, &rules[i]);
@@ -417,10 +432,20 @@ static int except_log(int ruleset, const char *target)
     return except(ruleset, place, LANDLOCK_ACCESS_FS_WRITE_FILE);
 }
 
+/* See above, of libuv. Of folders the names can be read, of files nothing. */
+static int except_reserve(int ruleset)
+{
+    int failed = except(ruleset, "/", LANDLOCK_ACCESS_FS_READ_DIR);
+
+    return failed ? failed : except(ruleset, "/dev/null", LANDLOCK_ACCESS_FS_READ_FILE);
+}
+
 static int confine(int ruleset, const char *log_target, const char *admin_socket)
 {
     int failed = except_log(ruleset, log_target);
 
+    if (!failed)
+        failed = except_reserve(ruleset);
     if (!failed)
         failed = except_directory_of(ruleset, admin_socket, LANDLOCK_ACCESS_FS_REMOVE_FILE);
     if (!failed && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -22,7 +22,7 @@
 enum sandbox_profile {
     SANDBOX_DAEMON,  /* all of weir's threads, from the first on: what the next three need */
     SANDBOX_LOG,     /* opens files to write to; no sockets but the one it may have been given */
-    SANDBOX_CONTROL, /* opens no file, makes no thread; sockets, and the removal of its own */
+    SANDBOX_CONTROL, /* opens files to read, makes no thread; sockets, and the removal of its own */
     SANDBOX_WORKER,  /* opens no file, makes no thread; sockets */
     SANDBOX_HELPER,  /* opens files to read, forks; no network, no program, of root's capabilities
                         but CAP_DAC_READ_SEARCH */
@@ -42,10 +42,10 @@ void sandbox_narrow(enum sandbox_profile profile);
 
 /*
  * No file is opened, made or removed any more, except: the log may be written and made in its
- * directory (and at a standard error that is a terminal or a pipe), and files may be removed from
- * the directory of the admin socket. What is open already, and sockets, are not concerned. A
- * directory that cannot be opened gets no exception: whoever needs it says so better.
- * `log_target` is that of log_options. Needs NoNewPrivs, and sets it.
+ * directory (and at a standard error that is a terminal or a pipe), files may be removed from the
+ * directory of the admin socket, folders may be listed, and /dev/null be read. What is open
+ * already, and sockets, are not concerned. A directory that cannot be opened gets no exception:
+ * whoever needs it says so better. `log_target` is that of log_options. Sets NoNewPrivs.
  */
 must_check int sandbox_files(const char *log_target, const char *admin_socket, char *error,
                              size_t error_size);

@@ -120,21 +120,33 @@ static const struct config_pool *find_pool(const struct config *config, const ch
     return NULL;
 }
 
+static bool link_name(const struct config *config, const char *name, size_t *index)
+{
+    const struct config_pool *pool = name != NULL ? find_pool(config, name) : NULL;
+    if (pool == NULL)
+        return false;
+    *index = (size_t)(pool - config->pools);
+    return true;
+}
+
+static bool link_listener(const struct config *config, struct config_listener *listener)
+{
+    for (size_t i = 0; i < listener->route_count; i++)
+        if (!link_name(config, listener->routes[i].pool, &listener->routes[i].pool_index))
+            return false;
+    return link_name(config, listener->pool, &listener->pool_index);
+}
+
 bool config_link(struct config *config)
 {
-    for (size_t i = 0; i < config->listener_count; i++) {
-        struct config_listener *listener = &config->listeners[i];
-        const struct config_pool *pool =
-            listener->pool != NULL ? find_pool(config, listener->pool) : NULL;
-        if (pool == NULL)
+    for (size_t i = 0; i < config->listener_count; i++)
+        if (!link_listener(config, &config->listeners[i]))
             return false;
-        listener->pool_index = (size_t)(pool - config->pools);
-    }
     return true;
 }
 
 static void refuse_pool(struct config_loader *loader, const struct config *config,
-                        const struct config_listener *listener)
+                        char *const *pool, const void *around)
 {
     const char **names = calloc(config->pool_count + 1, sizeof(*names));
     if (names == NULL) {
@@ -148,11 +160,19 @@ static void refuse_pool(struct config_loader *loader, const struct config *confi
     char phrase[256];
     struct text hint;
     text_init(&hint, phrase, sizeof(phrase));
-    suggest(&hint, listener->pool, names, count, NULL);
-    config_loader_error(loader, config_loader_line(loader, &listener->pool, listener),
-                        "there is no pool \"%s\"; %s", listener->pool,
+    suggest(&hint, *pool, names, count, NULL);
+    config_loader_error(loader, config_loader_line(loader, pool, around),
+                        "there is no pool \"%s\"; %s", *pool,
                         count > 0 ? phrase : "no pool has a name that can be used");
     free(names);
+}
+
+/* `pool` is the field of a listener or route, which is `around` it. */
+static void check_pool_exists(struct config_loader *loader, const struct config *config,
+                              char *const *pool, const void *around)
+{
+    if (*pool != NULL && find_pool(config, *pool) == NULL)
+        refuse_pool(loader, config, pool, around);
 }
 
 static void check_pools_exist(struct config_loader *loader, struct config *config)
@@ -161,8 +181,9 @@ static void check_pools_exist(struct config_loader *loader, struct config *confi
         return;
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (listener->pool != NULL && find_pool(config, listener->pool) == NULL)
-            refuse_pool(loader, config, listener);
+        check_pool_exists(loader, config, &listener->pool, listener);
+        for (size_t j = 0; j < listener->route_count; j++)
+            check_pool_exists(loader, config, &listener->routes[j].pool, &listener->routes[j]);
     }
 }
 
@@ -336,6 +357,7 @@ void config_check(struct config_loader *loader, struct config *config)
         check_scheduler(loader, pool);
         check_weights(loader, pool);
         check_health(loader, pool);
+        config_check_proxy_out(loader, config, pool);
     }
     check_pools_exist(loader, config);
 }

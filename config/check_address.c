@@ -108,13 +108,23 @@ static void check_overlap(struct config_loader *loader, const struct config *con
 
 /* ---- Servers ---- */
 
+static bool is_fed(const struct config_listener *listener, const char *pool)
+{
+    if (listener->pool != NULL && strcmp(listener->pool, pool) == 0)
+        return true;
+    for (size_t i = 0; i < listener->route_count; i++)
+        if (listener->routes[i].pool != NULL && strcmp(listener->routes[i].pool, pool) == 0)
+            return true;
+    return false;
+}
+
 /* What comes to the pool: a bit for each protocol. */
 static unsigned protocols_of(const struct config *config, const struct config_pool *pool)
 {
     unsigned protocols = 0;
     for (size_t i = 0; i < config->listener_count && pool->name != NULL; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (listener->pool != NULL && strcmp(listener->pool, pool->name) == 0)
+        if (is_fed(listener, pool->name))
             protocols |= 1u << listener->protocol;
     }
     return protocols;

@@ -7,6 +7,7 @@
 #include "config/loader.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* ---- Keys of the other protocol ---- */
 
@@ -29,27 +30,47 @@ static const struct config_key *key_of(const struct config_listener *listener, c
     return key;
 }
 
+static const struct config_section *section_of(const struct config_listener *listener,
+                                               const void *field)
+{
+    for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++)
+        if (config_sections[i].parent == SECTION_LISTENER &&
+            config_field(listener, config_sections[i].offset) == field)
+            return &config_sections[i];
+    return NULL;
+}
+
 static const char *protocol_of(const struct config_listener *listener,
                                char scratch[CONFIG_KEY_SCRATCH])
 {
     return config_key_text(config_key_find(SECTION_LISTENER, "protocol"), listener, scratch);
 }
 
+static void refuse_protocol(struct config_loader *loader, const struct config_listener *listener,
+                            int line, const char *name, const char *wanted)
+{
+    char scratch[CONFIG_KEY_SCRATCH];
+    config_loader_error(loader, line,
+                        "%s means nothing to a listener with protocol = \"%s\"; it is for "
+                        "protocol = \"%s\"",
+                        name, protocol_of(listener, scratch), wanted);
+}
+
 /* `defaults` may say anything: it speaks to the listeners of both. */
 static void check_protocol_keys(struct config_loader *loader, const struct config *config)
 {
     for (size_t i = 0; i < loader->place_count; i++) {
-        char scratch[CONFIG_KEY_SCRATCH];
         const void *field = loader->places[i].object;
+        int line = loader->places[i].line;
         const struct config_listener *listener = listener_around(config, field);
-        const struct config_key *key = listener != NULL ? key_of(listener, field) : NULL;
-        if (key == NULL || config_key_applies(key, listener) ||
-            config_loader_is_wrong(loader, &listener->protocol))
+        if (listener == NULL || config_loader_is_wrong(loader, &listener->protocol))
             continue;
-        config_loader_error(loader, loader->places[i].line,
-                            "%s means nothing to a listener with protocol = \"%s\"; it is for "
-                            "protocol = \"%s\"",
-                            key->name, protocol_of(listener, scratch), key->protocol);
+        const struct config_key *key = key_of(listener, field);
+        const struct config_section *section = section_of(listener, field);
+        if (key != NULL && !config_key_applies(key, listener))
+            refuse_protocol(loader, listener, line, key->name, key->protocol);
+        if (section != NULL && !config_section_applies(section, listener))
+            refuse_protocol(loader, listener, line, section->name, section->protocol);
     }
 }
 
@@ -75,13 +96,51 @@ static void check_requests(struct config_loader *loader, const struct config_lis
                         "picks a server; give one of them");
 }
 
+bool config_networks_have(const struct config_networks *networks, const struct network *network)
+{
+    for (size_t i = 0; i < networks->count; i++) {
+        const struct network *one = &networks->network[i];
+        if (one->bits == network->bits &&
+            memcmp(&one->address, &network->address, sizeof(one->address)) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The longest prefix decides who may come in: of two equal ones none is longer. */
+static void check_allow_deny(struct config_loader *loader, const struct config_listener *listener)
+{
+    for (size_t i = 0; i < listener->deny.count; i++) {
+        char text[NETWORK_TEXT_MAX];
+        const struct network *network = &listener->deny.network[i];
+        if (config_networks_have(&listener->allow, network))
+            config_loader_error(loader, config_loader_line(loader, &listener->deny, listener),
+                                "the network %s is in allow and in deny; it must be in one of them",
+                                network_format(network, text));
+    }
+}
+
+static void check_tcp(struct config_loader *loader, const struct config_listener *listener)
+{
+    config_check_proxy_in(loader, listener);
+    config_check_routes(loader, listener);
+}
+
+static void check_udp(struct config_loader *loader, const struct config_listener *listener)
+{
+    check_replies(loader, listener);
+    check_requests(loader, listener);
+}
+
 void config_check_listeners(struct config_loader *loader, const struct config *config)
 {
     check_protocol_keys(loader, config);
     for (size_t i = 0; i < config->listener_count; i++) {
-        if (config->listeners[i].protocol != CONFIG_PROTOCOL_UDP)
-            continue;
-        check_replies(loader, &config->listeners[i]);
-        check_requests(loader, &config->listeners[i]);
+        const struct config_listener *listener = &config->listeners[i];
+        check_allow_deny(loader, listener);
+        if (listener->protocol == CONFIG_PROTOCOL_UDP)
+            check_udp(loader, listener);
+        else
+            check_tcp(loader, listener);
     }
 }

@@ -35,10 +35,27 @@ static void complete_health(struct config_health *health)
         health->interval_down = health->interval;
 }
 
+/* A probe of another port meets another program, which expects no header. */
+static int64_t proxy_version(const struct config_pool *pool)
+{
+    if (!pool->health.send_proxy || pool->health.port != 0)
+        return 0;
+    return pool->send_proxy == CONFIG_SEND_PROXY_V1   ? 1
+           : pool->send_proxy == CONFIG_SEND_PROXY_V2 ? 2
+                                                      : 0;
+}
+
+void config_put_proxy_versions(struct config *config)
+{
+    for (size_t i = 0; i < config->pool_count; i++)
+        config->pools[i].health.proxy_version = proxy_version(&config->pools[i]);
+}
+
 void config_complete(struct config *config)
 {
     if (config->weir.workers == 0)
         config->weir.workers = MIN(MAX(cpu_count(), 1), WORKERS_MAX);
     for (size_t i = 0; i < config->pool_count; i++)
         complete_health(&config->pools[i].health);
+    config_put_proxy_versions(config);
 }

@@ -163,7 +163,7 @@ struct config_pool {
 
 struct config_route {
     int line;
-    char *sni;        /* "": any; "*.example.com"; in lower case */
+    char *sni;        /* in lower case, such as "*.example.com"; "": any */
     char *alpn;       /* "": any */
     int64_t protocol; /* enum config_route_protocol */
     struct config_networks from;
@@ -201,7 +201,7 @@ struct config_listener {
     int64_t keepalive_idle; /* milliseconds; 0: no keepalive */
     int64_t keepalive_interval;
     int64_t keepalive_count;
-    int64_t user_timeout; /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
+    int64_t user_timeout;   /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
     int64_t proxy_protocol; /* enum config_proxy_in */
     struct config_networks proxy_protocol_from;
     int64_t preread_timeout;

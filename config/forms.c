@@ -122,6 +122,28 @@ bool config_form_domain(const char *text, const char **why)
     return text != NULL;
 }
 
+/* Without a dot at the end, as TLS has it, and no address. */
+static bool is_host_name(const char *text)
+{
+    struct in_addr scratch;
+    size_t length = strlen(text);
+    if (length == 0 || length > DOMAIN_MAX || text[length - 1] == '.' ||
+        inet_pton(AF_INET, text, &scratch) == 1)
+        return false;
+    while (text != NULL && *text != '\0')
+        text = skip_label(text);
+    return text != NULL;
+}
+
+bool config_form_sni(const char *text, const char **why)
+{
+    *why = "must be a host name, as in \"www.example.com\", or \"*.\" and one of two labels at "
+           "least, as in \"*.example.com\"";
+    if (strncmp(text, "*.", 2) == 0)
+        return is_host_name(text + 2) && strchr(text + 2, '.') != NULL;
+    return text[0] == '\0' || is_host_name(text);
+}
+
 bool config_form_ip(const char *text, const char **why)
 {
     struct in6_addr scratch;

@@ -24,5 +24,7 @@ bool config_form_status(const char *text, const char **why);
 bool config_form_payload(const char *text, const char **why);
 /* Of a domain in the DNS, RFC 1035 §2.3.4; "" is one. */
 bool config_form_domain(const char *text, const char **why);
+/* Of a name in a TLS client's hello, RFC 6066 §3, or "*." and such a name; "" is one. */
+bool config_form_sni(const char *text, const char **why);
 /* An IPv4 or IPv6 address by itself; "" is one. */
 bool config_form_ip(const char *text, const char **why);

@@ -15,6 +15,7 @@ static const struct config_rows *const parts[] = {
     &config_rows_weir,
     &config_rows_pool,
     &config_rows_listener,
+    &config_rows_route,
 };
 
 /* ---- Finding ---- */
@@ -40,13 +41,24 @@ bool config_key_belongs(const struct config_key *key, enum config_section_id sec
     return key->section == section || (section == SECTION_DEFAULTS && key->inherits);
 }
 
-bool config_key_applies(const struct config_key *key, const void *object)
+/* `wanted` is NULL where the listener may have any. */
+static bool has_protocol(const struct config_listener *listener, const char *wanted)
 {
     char scratch[CONFIG_KEY_SCRATCH];
-    if (key->protocol == NULL)
+    if (wanted == NULL)
         return true;
     const struct config_key *protocol = config_key_find(SECTION_LISTENER, "protocol");
-    return strcmp(key->protocol, config_key_text(protocol, object, scratch)) == 0;
+    return strcmp(wanted, config_key_text(protocol, listener, scratch)) == 0;
+}
+
+bool config_key_applies(const struct config_key *key, const void *object)
+{
+    return has_protocol(object, key->protocol);
+}
+
+bool config_section_applies(const struct config_section *section, const void *parent)
+{
+    return has_protocol(parent, section->protocol);
 }
 
 const struct config_key *config_key_find(enum config_section_id section, const char *name)

@@ -22,6 +22,7 @@ enum config_section_id {
     SECTION_SERVER,
     SECTION_HEALTH,
     SECTION_LISTENER,
+    SECTION_ROUTE,
     SECTION_COUNT
 };
 
@@ -37,6 +38,7 @@ struct config_section {
     enum config_section_id parent;
     bool list;
     bool required;
+    const char *protocol; /* not NULL: only listeners of that protocol know it */
     size_t offset;
     /* of a list */
     size_t count_offset; /* in the parent's struct */
@@ -58,6 +60,8 @@ struct config_type {
     const char *name;                                     /* for people */
     bool quoted;                                          /* stands in quotes in the file */
     const char *(*format)(int64_t number, char *scratch); /* of an integer; else NULL */
+    /* Of a value that is an array in the file: is `text` a good element? Else NULL. */
+    bool (*element)(const struct config_key *key, const char *text, struct text *why);
     int (*set)(const struct config_key *key, void *field, const char *text, struct text *why);
     /* The text that `set` reads; either the field's own or written to `scratch`. */
     const char *(*text)(const struct config_key *key, const void *field, char *scratch);
@@ -74,6 +78,8 @@ extern const struct config_type config_type_choice;   /* int64_t, index of `choi
 extern const struct config_type config_type_mode;     /* int64_t, written in octal */
 extern const struct config_type config_type_switch;   /* bool */
 extern const struct config_type config_type_address;  /* struct config_address */
+extern const struct config_type config_type_networks; /* struct config_networks */
+extern const struct config_type config_type_words;    /* int64_t, bits by index of `choices` */
 
 struct config_key {
     enum config_section_id section;
@@ -90,6 +96,7 @@ struct config_key {
     const char *probe;          /* not NULL: only that kind of probe knows it */
     bool needed;                /* and cannot do with its default */
     const char *protocol;       /* not NULL: only listeners of that protocol know it */
+    bool lower;                 /* a string is kept in lower case */
     /* The form of a string; *why says what is wrong with it. */
     bool (*check)(const char *text, const char **why);
     const char *help;
@@ -97,13 +104,16 @@ struct config_key {
 
 /* All rows in one order, that of the sections; NULL past the last. */
 const struct config_key *config_key_at(size_t index);
-#define CONFIG_KEYS_MAX 128
+#define CONFIG_KEYS_MAX 192
 
 /* True when a group `section` of the file may hold the key. */
 bool config_key_belongs(const struct config_key *key, enum config_section_id section);
 
 /* False for a key of listeners of another protocol than the object's. */
 bool config_key_applies(const struct config_key *key, const void *object);
+
+/* The same for a section of listeners. */
+bool config_section_applies(const struct config_section *section, const void *parent);
 
 /* NULL when the section has no key, or no section within it, of that name. */
 const struct config_key *config_key_find(enum config_section_id section, const char *name);
@@ -118,6 +128,12 @@ must_check int config_key_set(const struct config_key *key, void *object, const 
 const char *config_key_text(const struct config_key *key, const void *object,
                             char scratch[CONFIG_KEY_SCRATCH]);
 void config_key_clear(const struct config_key *key, void *object);
+
+/*
+ * The elements in the text of a value that is an array in the file. `*rest` begins as that text and
+ * goes past each; NULL when there is no more. An element is no string of its own: it has `*length`.
+ */
+const char *config_item_next(const char **rest, size_t *length);
 
 /* The field of a key, or the struct of a section that is no list, in an object. */
 static inline void *config_field(const void *object, size_t offset)

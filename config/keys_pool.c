@@ -10,6 +10,9 @@
 static const char *const hashes[] = {"source-ip", "source-ip-port", NULL};
 static const char *const when_empty[] = {"hold", "reset", NULL};
 static const char *const on_down[] = {"drain", "keep", "kill", NULL};
+static const char *const send_proxy[] = {"off", "v1", "v2", NULL};
+/* And here that of the bits. */
+static const char *const tlvs[] = {"authority", "alpn", "unique-id", "crc32c", "received", NULL};
 
 #define TYPE_WORD(name, number) #name,
 #define RCODE_WORD(name) #name,
@@ -88,6 +91,21 @@ static const struct config_key rows[] = {
      .reload = RELOAD_LIVE,
      .help = "How long the sessions and flows of a drained server may go on before they are "
              "ended."},
+    {.section = SECTION_POOL,
+     .name = "send_proxy",
+     CHOICE(config_pool, send_proxy, send_proxy),
+     .standard = "off",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "The version of the PROXY header that tells a server who the client is, ahead of all "
+             "that the client sends. The servers must expect it. For TCP listeners."},
+    {.section = SECTION_POOL,
+     .name = "send_proxy_tlvs",
+     WORDS(config_pool, send_proxy_tlvs, tlvs),
+     .standard = "",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "What else a header of version 2 carries: authority (the host name that a TLS client "
+             "asks for), alpn (the protocol that it offers), unique-id (one for each session), "
+             "crc32c (a checksum), received (what the client's own header carried is passed on)."},
 
     /* pools.servers */
     {.section = SECTION_SERVER,
@@ -208,6 +226,13 @@ static const struct config_key rows[] = {
      .standard = "0",
      .reload = RELOAD_LIVE,
      .help = "The port that is probed. 0: the server's own."},
+    {.section = SECTION_HEALTH,
+     .name = "send_proxy",
+     SWITCH(config_health, send_proxy),
+     .standard = "true",
+     .reload = RELOAD_LIVE,
+     .help = "Probes over TCP begin with the PROXY header of the pool's send_proxy, as LOCAL "
+             "(UNKNOWN in v1); never when port leads elsewhere."},
     {.section = SECTION_HEALTH,
      .name = "path",
      STRING(config_health, path),

@@ -55,8 +55,19 @@ void config_errors_sort(struct config_errors *errors);
 must_check bool config_walk(struct config_loader *loader, struct config *config);
 void config_check(struct config_loader *loader, struct config *config);
 void config_check_listeners(struct config_loader *loader, const struct config *config);
+void config_check_routes(struct config_loader *loader, const struct config_listener *listener);
+void config_check_proxy_in(struct config_loader *loader, const struct config_listener *listener);
+void config_check_proxy_out(struct config_loader *loader, const struct config *config,
+                            const struct config_pool *pool);
 void config_check_addresses(struct config_loader *loader, const struct config *config);
 void config_complete(struct config *config);
 
-/* Puts every listener's pool_index; false when one names a pool that does not exist. */
+/* Is it one of them, with the very same prefix? */
+bool config_networks_have(const struct config_networks *networks, const struct network *network);
+
+/*
+ * Puts what no key says, in the file's model and a decoded one alike. config_link puts the
+ * pool_index of every listener and route; false when one names a pool that does not exist.
+ */
 must_check bool config_link(struct config *config);
+void config_put_proxy_versions(struct config *config);

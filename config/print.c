@@ -37,14 +37,32 @@ static void print_quoted(const char *value, FILE *to)
     fputc('"', to);
 }
 
+/* Elements hold neither quotes nor what would need a backslash. */
+static void print_array(const char *value, FILE *to)
+{
+    const char *item;
+    size_t length;
+    fputc('[', to);
+    for (const char *comma = ""; (item = config_item_next(&value, &length)) != NULL; comma = ",")
+        fprintf(to, "%s \"%.*s\"", comma, (int)length, item);
+    fputs(" ]", to);
+}
+
+static void print_value(const struct config_key *key, const char *value, FILE *to)
+{
+    if (key->type->element != NULL)
+        print_array(value, to);
+    else if (key->type->quoted)
+        print_quoted(value, to);
+    else
+        fputs(value, to);
+}
+
 static void print_setting(const struct config_key *key, const char *value, int depth, FILE *to)
 {
     print_indent(depth, to);
     fprintf(to, "%s = ", key->name);
-    if (key->type->quoted)
-        print_quoted(value, to);
-    else
-        fputs(value, to);
+    print_value(key, value, to);
     fputs(";\n", to);
 }
 
@@ -85,7 +103,8 @@ static void print_section(enum config_section_id id, const void *object, int dep
             print_setting(key, config_key_text(key, object, scratch), depth, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
-        if (section->parent != id || i == SECTION_DEFAULTS)
+        if (section->parent != id || i == SECTION_DEFAULTS ||
+            !config_section_applies(section, object))
             continue;
         if (section->list)
             print_list(section, object, depth, to);
@@ -102,7 +121,7 @@ void config_print(const struct config *config, FILE *to)
 
 /* ---- The example of every key ---- */
 
-/* What an example says where there is no default. */
+/* What an example says where there is no default, or the default alone would be an error. */
 static const char *example_of(const struct config_key *key)
 {
     static const struct {
@@ -116,13 +135,13 @@ static const char *example_of(const struct config_key *key)
         {SECTION_LISTENER, "name", "web"},
         {SECTION_LISTENER, "bind", "0.0.0.0:80"},
         {SECTION_LISTENER, "pool", "web"},
+        {SECTION_ROUTE, "sni", "www.example.com"},
+        {SECTION_ROUTE, "pool", "web"},
     };
-    if (key->standard != NULL)
-        return key->standard;
     for (size_t i = 0; i < ARRAY_LEN(examples); i++)
         if (examples[i].section == key->section && strcmp(examples[i].name, key->name) == 0)
             return examples[i].value;
-    return "";
+    return key->standard != NULL ? key->standard : "";
 }
 
 /* Breaks a text at spaces, each line after a prefix. */
@@ -209,7 +228,7 @@ void config_print_example(FILE *to)
 {
     fputs("# Every key of weir with its default; made from the key table (config/keys_*.c).\n"
           "# What is left out of a file has the value that it has here, but for the health group:\n"
-          "# without it a pool is not probed.\n",
+          "# without it a pool is not probed; and for the routes: without them there are none.\n",
           to);
     print_example(SECTION_ROOT, 0, to);
 }
@@ -226,8 +245,11 @@ static void print_help_key(const struct config_key *key, FILE *to)
     print_indent(6, to);
     if (key->standard == NULL)
         fputs("Must be given.", to);
-    else
-        fprintf(to, key->type->quoted ? "Default \"%s\"." : "Default %s.", key->standard);
+    else {
+        fputs("Default ", to);
+        print_value(key, key->standard, to);
+        fputc('.', to);
+    }
     fprintf(to, " Reload: %s.", config_reload_name(key->reload));
     if (key->protocol != NULL)
         fprintf(to, " Only with protocol = \"%s\".", key->protocol);
@@ -269,8 +291,11 @@ static void print_row(const struct config_key *key, FILE *to)
             bounds_of(key, &bounds, data, sizeof(data)));
     if (key->standard == NULL)
         fputs("must be given", to);
-    else
-        fprintf(to, key->type->quoted ? "`\"%s\"`" : "`%s`", key->standard);
+    else {
+        fputc('`', to);
+        print_value(key, key->standard, to);
+        fputc('`', to);
+    }
     fprintf(to, " | %s | %s", config_reload_name(key->reload), key->help);
     if (key->protocol != NULL)
         fprintf(to, " Only with `protocol = \"%s\"`.", key->protocol);
@@ -311,10 +336,11 @@ void config_print_reference(FILE *to)
           "\n"
           "`weir --check FILE` tells every error of a file with its line and opens no socket.\n"
           "The file is in the syntax of libconfig: `name = value;`, groups `{ }`, lists `( )`, "
-          "comments\n"
-          "`#`, `//` and `/* */`. Text, durations and sizes stand in quotes, numbers, `true` and "
-          "`false` do\n"
-          "not. Durations have a unit, ms, s, m, h or d (`\"250ms\"`, `\"10s\"`, `\"5m\"`); sizes "
+          "arrays\n"
+          "`[ \"a\", \"b\" ]`, where one element may stand by itself, comments `#`, `//` and "
+          "`/* */`. Text,\n"
+          "durations and sizes stand in quotes, numbers, `true` and `false` do not. Durations have "
+          "a unit, ms, s, m, h or d (`\"250ms\"`, `\"10s\"`, `\"5m\"`); sizes "
           "are bytes, or\n"
           "have k, m or g (`\"64k\"`).\n"
           "\n"

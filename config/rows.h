@@ -21,6 +21,7 @@ struct config_rows {
 extern const struct config_rows config_rows_weir;
 extern const struct config_rows config_rows_pool;
 extern const struct config_rows config_rows_listener;
+extern const struct config_rows config_rows_route;
 
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
@@ -46,5 +47,9 @@ extern const struct config_rows config_rows_listener;
     .type = &config_type_choice, .choices = (names), FIELD(object, member, int64_t)
 #define ADDRESS(object, member)                                                                    \
     .type = &config_type_address, FIELD(object, member, struct config_address)
+#define NETWORKS(object, member)                                                                   \
+    .type = &config_type_networks, FIELD(object, member, struct config_networks)
+#define WORDS(object, member, names)                                                               \
+    .type = &config_type_words, .choices = (names), FIELD(object, member, int64_t)
 
 #define NAME .least = 1, .most = CONFIG_NAME_MAX, .check = config_form_name

@@ -119,9 +119,17 @@ static bool has_null_escape(const char *string, size_t length)
     return false;
 }
 
+static bool is_in_array(const struct config_scan *scan)
+{
+    return scan->open_count > 0 && scan->open[scan->open_count - 1].bracket == '[';
+}
+
 static void scan_string(struct config_scan *scan, struct cursor *cursor)
 {
     size_t length = string_length(cursor);
+    /* libconfig would make them one. */
+    if (scan->before == '"' && is_in_array(scan))
+        config_scan_error(scan, cursor->place, "a comma is missing before this string");
     scan->before = '"';
     if (length == 0) {
         config_scan_error(scan, cursor->place,
@@ -137,7 +145,9 @@ static void scan_string(struct config_scan *scan, struct cursor *cursor)
 
 static bool is_value_due(const struct config_scan *scan)
 {
-    return scan->before == '=' || scan->before == ':';
+    if (scan->before == ',')
+        return is_in_array(scan);
+    return scan->before == '=' || scan->before == ':' || scan->before == '[';
 }
 
 static void refuse_unquoted(struct config_scan *scan, struct cursor *cursor, size_t length)
@@ -224,7 +234,8 @@ static void scan_number(struct config_scan *scan, struct cursor *cursor)
     else if (is_fraction(text))
         config_buffer_add(&scan->out, text, length);
     else {
-        refuse_unquoted(scan, cursor, sign + span(&rest, NUMBER_CHARS "-:/%[]"));
+        const char *more = is_in_array(scan) ? NUMBER_CHARS "-:/%" : NUMBER_CHARS "-:/%[]";
+        refuse_unquoted(scan, cursor, sign + span(&rest, more));
         return;
     }
     cursor->at += length;

@@ -65,6 +65,18 @@ const struct config_section config_sections[SECTION_COUNT] = {
                           .count_offset = offsetof(struct config, listener_count),
                           .size = sizeof(struct config_listener),
                           .line_offset = offsetof(struct config_listener, line)},
+    [SECTION_ROUTE] = {.name = "routes",
+                       .path = "listeners.routes",
+                       .help = "Pools for some of a listener's clients. Of the routes whose every "
+                               "condition fits, one with the whole sni comes before the longest "
+                               "wildcard, that before none, and then the first in the file.",
+                       .parent = SECTION_LISTENER,
+                       .list = true,
+                       .protocol = "tcp",
+                       .offset = offsetof(struct config_listener, routes),
+                       .count_offset = offsetof(struct config_listener, route_count),
+                       .size = sizeof(struct config_route),
+                       .line_offset = offsetof(struct config_route, line)},
 };
 
 const struct config_section *config_section_find(enum config_section_id parent, const char *name)

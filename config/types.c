@@ -298,6 +298,13 @@ static bool string_is_good(const struct config_key *key, const char *text, struc
     return false;
 }
 
+static void make_lower(char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            *text = (char)(*text - 'A' + 'a');
+}
+
 static int set_string(const struct config_key *key, void *field, const char *text, struct text *why)
 {
     char **string = field;
@@ -306,6 +313,8 @@ static int set_string(const struct config_key *key, void *field, const char *tex
     char *copy = strdup(text);
     if (copy == NULL)
         return -ENOMEM;
+    if (key->lower)
+        make_lower(copy);
     free(*string);
     *string = copy;
     return 0;

@@ -8,6 +8,7 @@
  * the objects begin with what it says. A value that cannot be used leaves the default in its place,
  * so that the checks that follow do not tell the same mistake again in other words.
  */
+#include "config/buffer.h"
 #include "config/loader.h"
 
 #include <errno.h>
@@ -119,6 +120,8 @@ static bool fits_type(const config_setting_t *setting, const struct config_type 
         return config_setting_type(setting) == CONFIG_TYPE_BOOL;
     if (type == &config_type_number)
         return is_integer(setting);
+    if (type->element != NULL && config_setting_type(setting) == CONFIG_TYPE_ARRAY)
+        return true;
     return config_setting_type(setting) == CONFIG_TYPE_STRING;
 }
 
@@ -144,6 +147,71 @@ static void refuse_type(struct config_loader *loader, const config_setting_t *se
                         key->type->quoted ? " in quotes" : "", phrase);
 }
 
+/* ---- Arrays ---- */
+
+static bool check_element(struct config_loader *loader, const config_setting_t *element,
+                          const struct config_key *key)
+{
+    char phrase[256];
+    struct text why;
+    if (config_setting_type(element) != CONFIG_TYPE_STRING) {
+        config_loader_error(loader, line_of(element),
+                            "%s has %s where each element must be a string in quotes", key->name,
+                            describe_setting(element));
+        return false;
+    }
+    const char *value = config_setting_get_string(element);
+    text_init(&why, phrase, sizeof(phrase));
+    if (key->type->element(key, value, &why))
+        return true;
+    config_loader_error(loader, line_of(element), "\"%.*s\" in %s %s", VALUE_TEXT_MAX, value,
+                        key->name, phrase);
+    return false;
+}
+
+static bool check_elements(struct config_loader *loader, const config_setting_t *array,
+                           const struct config_key *key)
+{
+    bool good = true;
+    for (int i = 0; i < config_setting_length(array); i++)
+        if (!check_element(loader, config_setting_get_elem(array, (unsigned)i), key))
+            good = false;
+    return good;
+}
+
+/* The elements as one text, see config_item_next; NULL without memory. The caller frees it. */
+static char *join_elements(const config_setting_t *array)
+{
+    struct config_buffer joined = {0};
+    for (int i = 0; i < config_setting_length(array); i++) {
+        const char *value = config_setting_get_string_elem(array, i);
+        if (i > 0)
+            config_buffer_add(&joined, ", ", 2);
+        config_buffer_add(&joined, value, strlen(value));
+    }
+    config_buffer_add(&joined, "", 1);
+    if (!joined.failed)
+        return joined.data;
+    free(joined.data);
+    return NULL;
+}
+
+static bool take_array(struct config_loader *loader, const config_setting_t *array,
+                       const struct config_key *key, void *object)
+{
+    if (!check_elements(loader, array, key))
+        return false;
+    char *value = join_elements(array);
+    if (value != NULL)
+        set_text(loader, key, object, value);
+    else
+        loader->no_memory = true;
+    free(value);
+    return true;
+}
+
+/* ---- All values ---- */
+
 /* False when it cannot be used; that has been told then. */
 static bool take_value(struct config_loader *loader, const config_setting_t *setting,
                        const struct config_key *key, void *object)
@@ -155,6 +223,8 @@ static bool take_value(struct config_loader *loader, const config_setting_t *set
         refuse_type(loader, setting, key);
         return false;
     }
+    if (config_setting_type(setting) == CONFIG_TYPE_ARRAY)
+        return take_array(loader, setting, key, object);
     const char *value = setting_text(setting, scratch);
     const char *quote = config_setting_type(setting) == CONFIG_TYPE_STRING ? "\"" : "";
     text_init(&why, phrase, sizeof(phrase));
@@ -264,9 +334,11 @@ static void walk_list(struct config_loader *loader, const config_setting_t *sett
                       const struct config_section *list, void *parent)
 {
     size_t count = (size_t)config_setting_length(setting);
-    if (count == 0)
+    if (count == 0 && list->required)
         config_loader_error(loader, line_of(setting), "%s is empty, must have at least one { ... }",
                             list->path);
+    config_loader_place(loader, (struct config_place){.object = config_field(parent, list->offset),
+                                                      .line = line_of(setting)});
     if (config_list_make(list, parent, count) < 0) {
         loader->no_memory = true;
         return;

@@ -140,7 +140,8 @@ static int decode_section(struct cursor *cursor, enum config_section_id id, void
 static int decode_list(struct cursor *cursor, const struct config_section *list, void *parent)
 {
     size_t count;
-    /* Every element has a line and a name, so a count beyond the bytes that are left is a lie. */
+    /* Every element has a line and other texts, so a count beyond the bytes that are left is a lie.
+     */
     int rc = take_number(cursor, cursor->left, &count);
     if (rc == 0)
         rc = config_list_make(list, parent, count);
@@ -198,6 +199,7 @@ static int decode_model(struct cursor *cursor, struct config *config)
         rc = decode_section(cursor, SECTION_ROOT, config);
     if (rc == 0 && (cursor->left > 0 || !config_link(config)))
         rc = -EINVAL;
+    config_put_proxy_versions(config);
     return rc;
 }
 

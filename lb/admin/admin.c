@@ -13,6 +13,7 @@
 #include "lb/admin/socket.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -154,6 +155,8 @@ int admin_open(struct admin **out, struct control *control, uid_t uid, gid_t gid
         free(admin);
         return rc;
     }
+    /* From /dev/urandom, which is out of reach by the time of the first object. */
+    json_object_seed(0);
     admin->control = control;
     admin->holders = 1;
     list_init(&admin->clients);

@@ -24,7 +24,7 @@ struct sources_answer {
     enum gate_verdict verdict;
     uint32_t ticket; /* GATE_NO_TICKET: nothing to give back */
     bool untracked;
-    bool evicted;
+    uint32_t evicted; /* others that were forgotten for it */
 };
 
 /* The tag stands for the source: a hash of 64 bits, whose low ones choose the place. */

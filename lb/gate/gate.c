@@ -1,0 +1,199 @@
+/*
+ * Purpose: a gate: networks first, then the table of sources, and the counters of both.
+ * Thread:  see gate.h.
+ * Owns:    the networks and the table.
+ * Fails:   see gate.h.
+ */
+#include "lb/gate/gate.h"
+
+#include "common/networks.h"
+#include "lb/gate/sources.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* Threads count apart, or the counters would be the one line that all workers write. */
+#define STRIPES 16
+
+struct stripe {
+    _Alignas(CACHE_LINE) _Atomic uint64_t verdict[GATE_VERDICTS];
+    _Atomic uint64_t untracked;
+    _Atomic uint64_t evicted;
+};
+
+struct gate {
+    struct networks *networks; /* NULL: all may come in */
+    struct sources *sources;   /* NULL: no limits */
+    uint64_t seed;
+    uint8_t prefix_v4; /* of the mapped address */
+    uint8_t prefix_v6;
+    bool is_dry;
+    bool admits_others; /* those that no network has */
+    struct stripe stripe[STRIPES];
+};
+
+enum { NETWORK_ALLOWED, NETWORK_DENIED };
+
+const char *gate_verdict_word(enum gate_verdict verdict)
+{
+    static const char *const words[GATE_VERDICTS] = {
+        [GATE_ADMITTED] = "admitted",
+        [GATE_DENIED] = "denied",
+        [GATE_SESSIONS] = "source-sessions",
+        [GATE_RATE] = "source-rate",
+    };
+    BUG_ON((unsigned)verdict >= GATE_VERDICTS);
+    return words[verdict];
+}
+
+/* ---- Making ---- */
+
+/* What is denied comes last: it holds when a network is both. */
+static int make_networks(struct gate *gate, const struct gate_options *options)
+{
+    size_t count = options->allow_count + options->deny_count;
+    if (count == 0)
+        return 0;
+    struct network *network = calloc(count, sizeof(*network));
+    uint32_t *value = calloc(count, sizeof(*value));
+    int rc = -ENOMEM;
+    if (network != NULL && value != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            bool denies = i >= options->allow_count;
+            network[i] = denies ? options->deny[i - options->allow_count] : options->allow[i];
+            value[i] = denies ? NETWORK_DENIED : NETWORK_ALLOWED;
+        }
+        rc = networks_new(&gate->networks, network, value, count);
+    }
+    free(network);
+    free(value);
+    return rc;
+}
+
+static int make_sources(struct gate *gate, const struct gate_options *options)
+{
+    if (options->source_max == 0 && options->source_rate == 0)
+        return 0;
+    return sources_new(&gate->sources, options->table, options->source_max, options->source_rate);
+}
+
+int gate_new(struct gate **out, const struct gate_options *options)
+{
+    struct gate *gate = aligned_alloc(_Alignof(struct gate), sizeof(*gate));
+    if (gate == NULL)
+        return -ENOMEM;
+    memset(gate, 0, sizeof(*gate));
+    gate->seed = options->seed;
+    gate->prefix_v4 = (uint8_t)(96 + MIN(options->prefix_v4, 32));
+    gate->prefix_v6 = MIN(options->prefix_v6, 128);
+    gate->is_dry = options->dry_run;
+    gate->admits_others = options->allow_count == 0;
+    int rc = make_networks(gate, options);
+    if (rc == 0)
+        rc = make_sources(gate, options);
+    if (rc < 0) {
+        gate_free(&gate);
+        return rc;
+    }
+    *out = gate;
+    return 0;
+}
+
+void gate_free(struct gate **gate)
+{
+    if (*gate == NULL)
+        return;
+    networks_free(&(*gate)->networks);
+    sources_free(&(*gate)->sources);
+    free(*gate);
+    *gate = NULL;
+}
+
+bool gate_is_dry(const struct gate *gate)
+{
+    return gate->is_dry;
+}
+
+/* ---- Entering and leaving ---- */
+
+static bool is_allowed(const struct gate *gate, const union inet_address *source)
+{
+    uint32_t value;
+    if (networks_find(gate->networks, source, &value))
+        return value == NETWORK_ALLOWED;
+    return gate->admits_others;
+}
+
+static uint64_t tag_of(const struct gate *gate, const union inet_address *source)
+{
+    struct in6_addr address = network_map(source);
+    bool is_v4 = IN6_IS_ADDR_V4MAPPED(&address);
+    address = network_mask(&address, is_v4 ? gate->prefix_v4 : gate->prefix_v6);
+    return XXH3_64bits_withSeed(&address, sizeof(address), gate->seed);
+}
+
+static struct stripe *own_stripe(struct gate *gate)
+{
+    static _Atomic unsigned threads;
+    static _Thread_local unsigned number; /* 0: this thread has none yet */
+    if (number == 0)
+        number = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % STRIPES + 1;
+    return &gate->stripe[number - 1];
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t count)
+{
+    if (count > 0)
+        atomic_fetch_add_explicit(counter, count, memory_order_relaxed);
+}
+
+static void count_answer(struct gate *gate, const struct sources_answer *answer)
+{
+    struct stripe *stripe = own_stripe(gate);
+    add(&stripe->verdict[answer->verdict], 1);
+    add(&stripe->untracked, answer->untracked);
+    add(&stripe->evicted, answer->evicted);
+}
+
+enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source, uint64_t now_us,
+                             uint32_t *out_ticket)
+{
+    struct sources_answer answer = {.verdict = GATE_ADMITTED, .ticket = GATE_NO_TICKET};
+    if (!is_allowed(gate, source))
+        answer.verdict = GATE_DENIED;
+    else if (gate->sources != NULL)
+        answer = sources_enter(gate->sources, tag_of(gate, source), now_us);
+    count_answer(gate, &answer);
+    *out_ticket = answer.ticket;
+    return answer.verdict;
+}
+
+void gate_leave(struct gate *gate, uint32_t ticket)
+{
+    if (ticket != GATE_NO_TICKET)
+        sources_leave(gate->sources, ticket);
+}
+
+/* ---- Reading ---- */
+
+static uint64_t read_counter(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void gate_read(const struct gate *gate, struct gate_counts *out)
+{
+    *out = (struct gate_counts){0};
+    for (size_t i = 0; i < STRIPES; i++) {
+        const struct stripe *stripe = &gate->stripe[i];
+        for (size_t verdict = 0; verdict < GATE_VERDICTS; verdict++)
+            out->verdict[verdict] += read_counter(&stripe->verdict[verdict]);
+        out->untracked += read_counter(&stripe->untracked);
+        out->evicted += read_counter(&stripe->evicted);
+    }
+    if (gate->sources != NULL)
+        out->sources = sources_count(gate->sources);
+}

@@ -1,0 +1,244 @@
+/* Networks decide first, then sources; every verdict is counted once. */
+#include "lb/gate/gate.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#define THREADS 4
+#define ROUNDS 200000
+
+static struct network parsed(const char *text)
+{
+    struct network network;
+    const char *why = NULL;
+    if (network_parse(&network, text, &why) != 0)
+        fail_msg("%s: %s", text, why);
+    return network;
+}
+
+static struct gate *made(const struct gate_options *options)
+{
+    struct gate *gate = NULL;
+    assert_int_equal(gate_new(&gate, options), 0);
+    return gate;
+}
+
+static enum gate_verdict enter(struct gate *gate, const char *text, uint32_t *out_ticket)
+{
+    struct address address;
+    const char *why = NULL;
+    if (address_parse(&address, text, &why) != 0)
+        fail_msg("%s: %s", text, why);
+    return gate_enter(gate, &address.inet, 0, out_ticket);
+}
+
+static void check(struct gate *gate, const char *text, enum gate_verdict verdict)
+{
+    uint32_t ticket = 4711;
+    assert_int_equal(enter(gate, text, &ticket), verdict);
+    if (verdict != GATE_ADMITTED)
+        assert_int_equal(ticket, GATE_NO_TICKET);
+}
+
+static void has_a_word_for_every_verdict(void **state)
+{
+    (void)state;
+    assert_string_equal(gate_verdict_word(GATE_ADMITTED), "admitted");
+    assert_string_equal(gate_verdict_word(GATE_DENIED), "denied");
+    assert_string_equal(gate_verdict_word(GATE_SESSIONS), "source-sessions");
+    assert_string_equal(gate_verdict_word(GATE_RATE), "source-rate");
+}
+
+static void admits_all_without_options(void **state)
+{
+    (void)state;
+    struct gate *gate = made(&(struct gate_options){0});
+    uint32_t ticket = 0;
+    assert_int_equal(enter(gate, "192.0.2.1:1", &ticket), GATE_ADMITTED);
+    assert_int_equal(ticket, GATE_NO_TICKET);
+    gate_leave(gate, ticket);
+    check(gate, "[2001:db8::1]:1", GATE_ADMITTED);
+    assert_false(gate_is_dry(gate));
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 2);
+    assert_int_equal(counts.sources, 0);
+    gate_free(&gate);
+    assert_null(gate);
+    gate_free(&gate);
+}
+
+static void the_longest_match_decides(void **state)
+{
+    (void)state;
+    struct network allow[] = {parsed("10.0.0.0/8"), parsed("10.1.2.0/24"), parsed("192.0.2.0/24")};
+    struct network deny[] = {parsed("10.1.0.0/16"), parsed("192.0.2.0/24")};
+    struct gate *gate = made(
+        &(struct gate_options){.allow = allow, .allow_count = 3, .deny = deny, .deny_count = 2});
+    check(gate, "10.0.0.1:1", GATE_ADMITTED);
+    check(gate, "10.1.0.1:1", GATE_DENIED);
+    check(gate, "10.1.2.1:1", GATE_ADMITTED);
+    check(gate, "[::ffff:10.1.2.1]:1", GATE_ADMITTED);
+    check(gate, "11.0.0.1:1", GATE_DENIED);
+    check(gate, "[2001:db8::1]:1", GATE_DENIED);
+    /* In both: denied. */
+    check(gate, "192.0.2.1:1", GATE_DENIED);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 3);
+    assert_int_equal(counts.verdict[GATE_DENIED], 4);
+    gate_free(&gate);
+}
+
+static void without_allow_all_others_come_in(void **state)
+{
+    (void)state;
+    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct gate *gate = made(&(struct gate_options){.deny = deny, .deny_count = 1});
+    check(gate, "10.0.0.1:1", GATE_DENIED);
+    check(gate, "11.0.0.1:1", GATE_ADMITTED);
+    gate_free(&gate);
+}
+
+static void a_prefix_makes_a_source(void **state)
+{
+    (void)state;
+    struct gate *gate =
+        made(&(struct gate_options){.source_max = 1, .prefix_v4 = 24, .prefix_v6 = 64, .seed = 7});
+    uint32_t ticket;
+    assert_int_equal(enter(gate, "192.0.2.1:1", &ticket), GATE_ADMITTED);
+    check(gate, "192.0.2.255:2", GATE_SESSIONS);
+    check(gate, "[::ffff:192.0.2.3]:1", GATE_SESSIONS);
+    check(gate, "192.0.3.1:1", GATE_ADMITTED);
+    check(gate, "[2001:db8::1]:1", GATE_ADMITTED);
+    check(gate, "[2001:db8::ffff:ffff:ffff:ffff]:1", GATE_SESSIONS);
+    check(gate, "[2001:db8:0:1::1]:1", GATE_ADMITTED);
+    gate_leave(gate, ticket);
+    check(gate, "192.0.2.255:2", GATE_ADMITTED);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 5);
+    assert_int_equal(counts.verdict[GATE_SESSIONS], 3);
+    assert_int_equal(counts.sources, 4);
+    gate_free(&gate);
+}
+
+static void limits_the_rate(void **state)
+{
+    (void)state;
+    struct gate *gate =
+        made(&(struct gate_options){.source_rate = 2, .prefix_v4 = 32, .prefix_v6 = 128});
+    check(gate, "192.0.2.1:1", GATE_ADMITTED);
+    check(gate, "192.0.2.1:2", GATE_ADMITTED);
+    check(gate, "192.0.2.1:3", GATE_RATE);
+    check(gate, "192.0.2.2:3", GATE_ADMITTED);
+    gate_free(&gate);
+}
+
+static void a_dry_gate_says_what_it_would_do(void **state)
+{
+    (void)state;
+    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct gate *gate = made(&(struct gate_options){.deny = deny,
+                                                    .deny_count = 1,
+                                                    .source_max = 1,
+                                                    .prefix_v4 = 32,
+                                                    .prefix_v6 = 128,
+                                                    .dry_run = true});
+    assert_true(gate_is_dry(gate));
+    check(gate, "10.0.0.1:1", GATE_DENIED);
+    check(gate, "192.0.2.1:1", GATE_ADMITTED);
+    check(gate, "192.0.2.1:1", GATE_SESSIONS);
+    gate_free(&gate);
+}
+
+static void a_full_table_keeps_nobody_out(void **state)
+{
+    (void)state;
+    struct gate *gate = made(
+        &(struct gate_options){.source_max = 1, .prefix_v4 = 32, .prefix_v6 = 128, .table = 8});
+    uint32_t ticket[10];
+    for (unsigned i = 0; i < 10; i++) {
+        char text[ADDRESS_TEXT_MAX];
+        snprintf(text, sizeof(text), "192.0.2.%u:1", i);
+        assert_int_equal(enter(gate, text, &ticket[i]), GATE_ADMITTED);
+        assert_int_equal(ticket[i] == GATE_NO_TICKET, i >= 8);
+    }
+    gate_leave(gate, ticket[0]);
+    check(gate, "192.0.2.8:1", GATE_ADMITTED);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 11);
+    assert_int_equal(counts.untracked, 2);
+    assert_int_equal(counts.evicted, 1);
+    assert_int_equal(counts.sources, 8);
+    gate_free(&gate);
+}
+
+static void refuses_a_table_that_is_too_large(void **state)
+{
+    (void)state;
+    struct gate *gate = NULL;
+    struct gate_options options = {.source_max = 1, .table = UINT32_MAX};
+    assert_int_not_equal(gate_new(&gate, &options), 0);
+    assert_null(gate);
+}
+
+static void *come_and_go(void *data)
+{
+    struct gate *gate = data;
+    union inet_address source = {.v4 = {.sin_family = AF_INET}};
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        uint32_t ticket;
+        source.v4.sin_addr.s_addr = i % 3000;
+        if (gate_enter(gate, &source, i, &ticket) == GATE_ADMITTED)
+            gate_leave(gate, ticket);
+    }
+    return NULL;
+}
+
+static void threads_lose_no_count(void **state)
+{
+    (void)state;
+    struct gate *gate = made(
+        &(struct gate_options){.source_max = 2, .prefix_v4 = 32, .prefix_v6 = 128, .table = 1024});
+    pthread_t thread[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, come_and_go, gate), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED] + counts.verdict[GATE_SESSIONS],
+                     (uint64_t)THREADS * ROUNDS);
+    assert_true(counts.evicted > 0);
+    /* All have left: as many as may come in at once do so again. */
+    uint32_t ticket;
+    assert_int_equal(enter(gate, "1.0.0.0:1", &ticket), GATE_ADMITTED);
+    check(gate, "1.0.0.0:1", GATE_ADMITTED);
+    check(gate, "1.0.0.0:1", GATE_SESSIONS);
+    gate_free(&gate);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(has_a_word_for_every_verdict),
+        cmocka_unit_test(admits_all_without_options),
+        cmocka_unit_test(the_longest_match_decides),
+        cmocka_unit_test(without_allow_all_others_come_in),
+        cmocka_unit_test(a_prefix_makes_a_source),
+        cmocka_unit_test(limits_the_rate),
+        cmocka_unit_test(a_dry_gate_says_what_it_would_do),
+        cmocka_unit_test(a_full_table_keeps_nobody_out),
+        cmocka_unit_test(refuses_a_table_that_is_too_large),
+        cmocka_unit_test(threads_lose_no_count),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,99 @@
+/* Who may begin a flow: the gate is asked before room is made, and has its place back at the end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/lb/udp/world.h"
+
+static void open_gated(struct world *w, const struct gate_options *options)
+{
+    world_init(w);
+    assert_int_equal(gate_new(&w->policy.gate, options), 0);
+    world_open_at(w, "127.0.0.1:0");
+}
+
+static void close_gated(struct world *w)
+{
+    struct gate *gate = w->policy.gate;
+
+    world_close(w);
+    gate_free(&gate);
+}
+
+static void the_denied_get_no_flow(void **state)
+{
+    struct network loopback;
+    struct gate_options options = {
+        .deny = &loopback, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct world w;
+    const char *why;
+
+    (void)state;
+    assert_int_equal(network_parse(&loopback, "127.0.0.0/8", &why), 0);
+    open_gated(&w, &options);
+    int client = world_client();
+    world_say(&w, client, "?");
+    world_settle(&w);
+    assert_int_equal(udp_flows(w.udp), 0);
+    assert_int_equal(world_metric(&w, METRIC_DROP_DENIED), 1);
+    assert_int_equal(world_load(&w, 0), 0);
+    assert_string_equal(metric_name(METRIC_DROP_DENIED), "udp_dropped_denied");
+    close(client);
+    close_gated(&w);
+}
+
+static void a_flow_that_ends_admits_the_next(void **state)
+{
+    struct gate_options options = {.source_max = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct world w;
+
+    (void)state;
+    open_gated(&w, &options);
+    int first = world_client(), second = world_client();
+    (void)world_ask(&w, first, 0, "?");
+    world_say(&w, second, "?");
+    world_settle(&w);
+    assert_int_equal(udp_flows(w.udp), 1);
+    assert_int_equal(world_metric(&w, METRIC_DROP_DENIED), 1);
+    (void)world_ask(&w, first, 0, "known clients are asked nothing");
+    world_kill_all(&w);
+    (void)world_ask(&w, second, 0, "?");
+    assert_int_equal(udp_flows(w.udp), 1);
+    close(first);
+    close(second);
+    close_gated(&w);
+}
+
+static void dry_run_lets_in(void **state)
+{
+    struct gate_options options = {
+        .source_max = 1, .prefix_v4 = 32, .prefix_v6 = 64, .dry_run = true};
+    struct gate_counts counts;
+    struct world w;
+
+    (void)state;
+    open_gated(&w, &options);
+    int first = world_client(), second = world_client();
+    (void)world_ask(&w, first, 0, "?");
+    (void)world_ask(&w, second, 0, "?");
+    assert_int_equal(udp_flows(w.udp), 2);
+    gate_read(w.policy.gate, &counts);
+    assert_int_equal(counts.verdict[GATE_SESSIONS], 1);
+    close(first);
+    close(second);
+    close_gated(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_denied_get_no_flow),
+        cmocka_unit_test(a_flow_that_ends_admits_the_next),
+        cmocka_unit_test(dry_run_lets_in),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
