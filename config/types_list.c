@@ -109,7 +109,7 @@ static const char *text_networks(const struct config_key *key, const void *field
     (void)key;
     (void)scratch;
     const struct config_networks *networks = field;
-    return networks->text;
+    return networks->text != NULL ? networks->text : ""; /* of a struct made by hand */
 }
 
 static void describe_networks(const struct config_key *key, struct text *to)
