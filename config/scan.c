@@ -147,7 +147,9 @@ static bool is_value_due(const struct config_scan *scan)
 {
     if (scan->before == ',')
         return is_in_array(scan);
-    return scan->before == '=' || scan->before == ':' || scan->before == '[';
+    /* An array is a key's value; a bracket before any key is something else. */
+    return scan->before == '=' || scan->before == ':' ||
+           (scan->before == '[' && scan->open_count > 1);
 }
 
 static void refuse_unquoted(struct config_scan *scan, struct cursor *cursor, size_t length)

@@ -145,7 +145,9 @@ static void a_dump_says_every_key(void **state)
 {
     (void)state;
     struct config *config =
-        parse_good(TEST_POOLS "listeners = ( " TEST_LISTENER ", " TEST_UDP_LISTENER " );\n");
+        parse_good(TEST_POOLS "listeners = ( { name = \"web\"; bind = \"127.0.0.1:8080\"; "
+                              "pool = \"web\"; routes = ( { sni = \"a.b\"; pool = \"web\"; } ); "
+                              "}, " TEST_UDP_LISTENER " );\n");
     char *text = dump_of(config);
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {

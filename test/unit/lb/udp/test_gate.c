@@ -1,4 +1,5 @@
-/* Who may begin a flow: the gate is asked before room is made, and has its place back at the end. */
+/* Who may begin a flow: the gate is asked before room is made, and has its place back at the end.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,160 @@
+/* The keys of PROXY headers, of routes and of who may come in: what they mean, what excludes what,
+ * and that all of it survives the way from the helper. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/config/support.h"
+
+#define BOUND "name = \"web\"; bind = \"127.0.0.1:8080\"; pool = \"web\"; "
+
+static void make(char *text, size_t size, const char *pool, const char *listener)
+{
+    snprintf(text, size,
+             "pools = ( { name = \"web\"; " TEST_SERVERS " %s }, { name = \"tls\"; " TEST_SERVERS
+             " } );\nlisteners = ( { " BOUND "%s } );\n",
+             pool, listener);
+}
+
+/* As the helper sends it. */
+static struct config *parse(const char *pool, const char *listener)
+{
+    char text[4096];
+    uint8_t *image;
+    size_t size;
+    struct config *config, *copy = NULL;
+
+    make(text, sizeof(text), pool, listener);
+    config = parse_good(text);
+    assert_int_equal(config_encode(config, &image, &size), 0);
+    config_free(&config);
+    assert_int_equal(config_decode(image, size, &copy), 0);
+    free(image);
+    return copy;
+}
+
+static void assert_refused(const char *pool, const char *listener, const char *phrase)
+{
+    char text[4096];
+    char path[32];
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+
+    make(text, sizeof(text), pool, listener);
+    assert_int_equal(parse_text(text, path, &config, &errors), -EINVAL);
+    if (strstr(errors.error[0].text, phrase) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", errors.error[0].text, phrase);
+    config_errors_clear(&errors);
+}
+
+static void what_is_not_said(void **state)
+{
+    struct config *config = parse("", "");
+    const struct config_listener *listener = &config->listeners[0];
+
+    (void)state;
+    assert_int_equal(config->pools[0].send_proxy, CONFIG_SEND_PROXY_OFF);
+    assert_int_equal(config->pools[0].health.proxy_version, 0);
+    assert_int_equal(listener->proxy_protocol, CONFIG_PROXY_OFF);
+    assert_int_equal(listener->preread_timeout, 3000);
+    assert_int_equal(listener->preread_max, 16384);
+    assert_int_equal(listener->route_count, 0);
+    assert_int_equal(listener->allow.count + listener->deny.count, 0);
+    assert_int_equal(listener->source_prefix_v4, 32);
+    assert_int_equal(listener->source_prefix_v6, 64);
+    assert_false(listener->dry_run);
+    config_free(&config);
+}
+
+static void networks_and_words_come_in_arrays(void **state)
+{
+    struct config *config =
+        parse("send_proxy = \"v2\"; send_proxy_tlvs = [ \"authority\", \"crc32c\" ]; "
+              "health = { type = \"tcp\"; };",
+              "proxy_protocol = \"required\"; proxy_protocol_from = [ \"10.0.0.0/8\", "
+              "\"2001:db8::1\" ]; allow = [ \"192.0.2.0/24\" ]; deny = [ \"192.0.2.7\" ]; "
+              "source_prefix_v6 = 56; source_max_sessions = 10; source_rate = 5; dry_run = true; "
+              "refuse = \"close\";");
+    const struct config_listener *listener = &config->listeners[0];
+
+    (void)state;
+    assert_int_equal(config->pools[0].send_proxy_tlvs, CONFIG_TLV_AUTHORITY | CONFIG_TLV_CRC32C);
+    assert_int_equal(config->pools[0].health.proxy_version, 2);
+    assert_int_equal(listener->proxy_protocol_from.count, 2);
+    assert_int_equal(listener->proxy_protocol_from.network[0].bits, 104);
+    assert_int_equal(listener->proxy_protocol_from.network[1].bits, 128);
+    assert_int_equal(listener->allow.network[0].bits, 120);
+    assert_int_equal(listener->deny.count, 1);
+    assert_int_equal(listener->source_prefix_v6, 56);
+    assert_int_equal(listener->source_max_sessions, 10);
+    assert_int_equal(listener->source_rate, 5);
+    assert_int_equal(listener->refuse, CONFIG_REFUSE_CLOSE);
+    assert_true(listener->dry_run);
+    config_free(&config);
+}
+
+/* Another port is another service's, which may know nothing of the header. */
+static void a_probe_of_another_port_sends_no_header(void **state)
+{
+    struct config *config =
+        parse("send_proxy = \"v1\"; health = { type = \"tcp\"; port = 81; };", "");
+
+    (void)state;
+    assert_int_equal(config->pools[0].health.proxy_version, 0);
+    config_free(&config);
+    config = parse("send_proxy = \"v1\"; health = { type = \"tcp\"; send_proxy = false; };", "");
+    assert_int_equal(config->pools[0].health.proxy_version, 0);
+    config_free(&config);
+}
+
+static void routes_lead_to_pools(void **state)
+{
+    struct config *config =
+        parse("", "routes = ( { sni = \"*.example.com\"; alpn = \"h2\"; pool = \"tls\"; }, "
+                  "{ protocol = \"not-tls\"; from = [ \"10.0.0.0/8\" ]; pool = \"web\"; } ); "
+                  "no_route = \"refuse\";");
+    const struct config_listener *listener = &config->listeners[0];
+
+    (void)state;
+    assert_int_equal(listener->route_count, 2);
+    assert_string_equal(listener->routes[0].sni, "*.example.com");
+    assert_string_equal(listener->routes[0].alpn, "h2");
+    assert_int_equal(listener->routes[0].pool_index, 1);
+    assert_int_equal(listener->routes[1].protocol, CONFIG_ROUTE_NOT_TLS);
+    assert_int_equal(listener->routes[1].from.count, 1);
+    assert_int_equal(listener->routes[1].pool_index, 0);
+    assert_int_equal(listener->no_route, CONFIG_NO_ROUTE_REFUSE);
+    config_free(&config);
+}
+
+static void what_excludes_what(void **state)
+{
+    (void)state;
+    assert_refused("", "proxy_protocol = \"required\";", "needs proxy_protocol_from");
+    assert_refused("", "proxy_protocol_from = [ \"10.0.0.0/8\" ];", "means nothing");
+    assert_refused("send_proxy = \"v1\"; send_proxy_tlvs = [ \"alpn\" ];", "", "carries");
+    assert_refused("", "routes = ( { pool = \"tls\"; } );", "no condition");
+    assert_refused("", "routes = ( { sni = \"a.b\"; pool = \"tsl\"; } );", "tls");
+    assert_refused("", "routes = ( { sni = \"a.b\"; protocol = \"not-tls\"; pool = \"tls\"; } );",
+                   "contradicts");
+    assert_refused("", "allow = [ \"10.0.0.1/8\" ];", "10.0.0.0/8");
+    assert_refused("", "allow = [ \"10.0.0.0/8\" ]; deny = [ \"10.0.0.0/8\" ];", "10.0.0.0/8");
+    assert_refused("", "source_prefix_v6 = 129;", "128");
+    assert_refused("send_proxy = \"v2\";", "protocol = \"udp\";", "TCP listeners");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_not_said),
+        cmocka_unit_test(networks_and_words_come_in_arrays),
+        cmocka_unit_test(a_probe_of_another_port_sends_no_header),
+        cmocka_unit_test(routes_lead_to_pools),
+        cmocka_unit_test(what_excludes_what),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
