@@ -9,6 +9,8 @@
 
 #include "test/unit/config/support.h"
 
+#include <errno.h>
+
 #define BOUND "name = \"web\"; bind = \"127.0.0.1:8080\"; pool = \"web\"; "
 
 static void make(char *text, size_t size, const char *pool, const char *listener)
