@@ -6,14 +6,12 @@
  *
  * An entry is a tag and a state, and a state is one word: a stamp of 44 bits over a use of 20.
  *
- *            +-- claim ---------+
- *            v                  |
- *         CLAIMED --publish--> FRESH --accept--> IN USE, 0 to 1048572 sessions
- *            ^                  |                   |  ^  |
- *            |                kill                 leave, accept
- *            |                  v                      |
- *            +----- claim --- DEAD                     |
- *            +---------------- claim (0 sessions, rate unused)
+ *   CLAIMED --publish--> FRESH --accept--> IN USE, 0 to 1048572 sessions --+
+ *      ^  ^                |                 ^                             |
+ *      |  |               kill               +------- accept, leave -------+
+ *      |  |                v                                               |
+ *      |  +---- claim --- DEAD                                             |
+ *      +--------- claim, with 0 sessions and a rate that is not used ------+
  *
  * With a rate the stamp is the theoretical arrival time of GCRA in µs; without one it counts. Claim
  * keeps it, leave lowers the sessions, kill lowers the use, publish and accept raise the stamp: no
@@ -35,9 +33,10 @@
  * looks came after both were published, and whoever made it saw the other entry, as fresh or as in
  * use: it killed one of the two first, or was too late to and looked again.
  *
- * Nobody waits. A thread that is stopped between claim and publish keeps one entry from the others;
- * stopped elsewhere, it keeps nothing. A swap fails only because another thread's succeeded, and of
- * the fresh entries of one source the first in the set is killed for one in use only.
+ * Nobody waits. A thread that is stopped within sources_enter keeps at most one entry from other
+ * sources, and none from its own once that is published: any thread may accept on it. Before it
+ * returns, a claimer kills what it claimed if that is still fresh: no entry stays so. A swap fails
+ * only because another thread's succeeded.
  */
 #include "lb/gate/sources.h"
 
@@ -185,15 +184,16 @@ static struct place find_claimable(const struct sources *sources, const struct s
     return idle;
 }
 
-/* False when another thread was faster. */
-static bool claim(const struct sources *sources, struct set *set, struct place place, uint64_t tag,
+/* Makes it a fresh entry of the source, and *place what it is then. False: another was faster. */
+static bool claim(const struct sources *sources, struct set *set, struct place *place, uint64_t tag,
                   uint64_t now)
 {
-    uint64_t stamp = state_stamp(place.state);
-    if (!swap(set, place.way, &place.state, state_make(stamp, USE_CLAIMED)))
+    uint64_t stamp = state_stamp(place->state);
+    if (!swap(set, place->way, &place->state, state_make(stamp, USE_CLAIMED)))
         return false;
-    atomic_store_explicit(&set->tag[place.way], tag, memory_order_relaxed);
-    atomic_store(&set->state[place.way], state_make(stamp_fresh(sources, stamp, now), USE_FRESH));
+    place->state = state_make(stamp_fresh(sources, stamp, now), USE_FRESH);
+    atomic_store_explicit(&set->tag[place->way], tag, memory_order_relaxed);
+    atomic_store(&set->state[place->way], place->state);
     return true;
 }
 
@@ -259,36 +259,48 @@ static bool try_own(const struct sources *sources, struct set *set, struct place
     return true;
 }
 
-/* False when there is none to be had; true: look again. */
+/* False when there is none to be had; true: look again. *claimed is the entry if it became ours. */
 static bool try_claim(const struct sources *sources, struct set *set, uint64_t tag, uint64_t now,
-                      struct sources_answer *answer)
+                      struct place *claimed, struct sources_answer *answer)
 {
     struct place place = find_claimable(sources, set, now);
     if (place.way == NO_WAY)
         return false;
     bool evicts = state_use(place.state) == USE_FREE;
-    if (claim(sources, set, place, tag, now) && evicts)
-        answer->evicted++;
+    if (!claim(sources, set, &place, tag, now))
+        return true;
+    *claimed = place;
+    answer->evicted += evicts;
     return true;
+}
+
+static void settle(const struct sources *sources, struct set *set, uint64_t tag, uint64_t now,
+                   struct place *claimed, struct sources_answer *answer)
+{
+    for (;;) {
+        struct place own = find_own(set, tag);
+        if (own.way != NO_WAY) {
+            if (try_own(sources, set, own, tag, now, answer))
+                return;
+        } else if (!try_claim(sources, set, tag, now, claimed, answer)) {
+            answer->verdict = GATE_ADMITTED;
+            answer->untracked = true;
+            return;
+        }
+    }
 }
 
 struct sources_answer sources_enter(struct sources *sources, uint64_t tag, uint64_t now_us)
 {
     struct set *set = &sources->set[tag & (sources->sets - 1)];
     struct sources_answer answer = {.verdict = GATE_ADMITTED, .ticket = GATE_NO_TICKET};
+    struct place claimed = {.way = NO_WAY};
     /* Stamps of dead entries that never lived are 0, and the first must be higher. */
-    uint64_t now = now_us + 1;
-    for (;;) {
-        struct place own = find_own(set, tag);
-        if (own.way != NO_WAY) {
-            if (try_own(sources, set, own, tag, now, &answer))
-                return answer;
-        } else if (!try_claim(sources, set, tag, now, &answer)) {
-            answer.verdict = GATE_ADMITTED;
-            answer.untracked = true;
-            return answer;
-        }
-    }
+    settle(sources, set, tag, now_us + 1, &claimed, &answer);
+    /* Still fresh when the source turned out to have another, and then nobody would come for it. */
+    if (claimed.way != NO_WAY)
+        (void)kill_fresh(set, claimed.way, claimed.state);
+    return answer;
 }
 
 void sources_leave(struct sources *sources, uint32_t ticket)
