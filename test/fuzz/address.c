@@ -1,0 +1,79 @@
+/*
+ * Fuzzes common/address and common/network: any text as an address and as a network. What is read
+ * is written again as a text that reads as the same; what is refused says why.
+ */
+#include "common/network.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_address(const char *text)
+{
+    struct address address, again;
+    char written[ADDRESS_TEXT_MAX], rewritten[ADDRESS_TEXT_MAX];
+    const char *why = NULL;
+    int rc = address_parse(&address, text, &why);
+    BUG_ON((rc == 0) != (why == NULL));
+    if (rc < 0) {
+        BUG_ON(rc != -EINVAL);
+        return;
+    }
+    address_format(&address, written);
+    BUG_ON(address_parse(&again, written, &why) != 0);
+    BUG_ON(!address_equal(&address, &again) || address.length != again.length);
+    BUG_ON(strcmp(address_format(&again, rewritten), written) != 0);
+}
+
+/* A network has its own first and last address, and not the one before or behind. */
+static void check_ends(const struct network *network)
+{
+    union inet_address address = {.v6 = {.sin6_family = AF_INET6, .sin6_addr = network->address}};
+    uint8_t *bytes = address.v6.sin6_addr.s6_addr;
+    BUG_ON(!network_has(network, &address));
+    for (unsigned bit = network->bits; bit < 128; bit++)
+        bytes[bit / 8] |= (uint8_t)(0x80u >> bit % 8);
+    BUG_ON(!network_has(network, &address));
+    inet_address_fold(&address);
+    BUG_ON(!network_has(network, &address));
+    address = (union inet_address){.v6 = {.sin6_family = AF_INET6, .sin6_addr = network->address}};
+    if (network->bits > 0) {
+        unsigned bit = network->bits - 1u;
+        bytes[bit / 8] ^= (uint8_t)(0x80u >> bit % 8);
+        BUG_ON(network_has(network, &address));
+    }
+}
+
+static void check_network(const char *text)
+{
+    struct network network, again;
+    char written[NETWORK_TEXT_MAX], rewritten[NETWORK_TEXT_MAX];
+    const char *why = NULL;
+    int rc = network_parse(&network, text, &why);
+    BUG_ON((rc == 0) != (why == NULL));
+    if (rc < 0) {
+        BUG_ON(rc != -EINVAL);
+        return;
+    }
+    network_format(&network, written);
+    BUG_ON(network_parse(&again, written, &why) != 0);
+    BUG_ON(network.bits != again.bits);
+    BUG_ON(!IN6_ARE_ADDR_EQUAL(&network.address, &again.address));
+    BUG_ON(strcmp(network_format(&again, rewritten), written) != 0);
+    check_ends(&network);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    /* A copy of its own, so that AddressSanitizer sees where it ends. */
+    char *text = malloc(size + 1);
+    BUG_ON(text == NULL);
+    memcpy(text, data, size);
+    text[size] = '\0';
+    check_address(text);
+    check_network(text);
+    free(text);
+    return 0;
+}
