@@ -7,11 +7,11 @@
  *          session_end, with a reason from the table below.
  *
  *   accepted → (preread) → picking ⇄ queued
- *                 ↓ ↑
- *             connecting → relaying → half-closed → ended
- *                               ↘         ↓        ↗
- *                                   resetting          a side was reset; what it sent before is
- *                                                      still being delivered
+ *                            ↓ ↑
+ *                        connecting → relaying → half-closed → ended
+ *                                          ↘         ↓        ↗
+ *                                              resetting      a side was reset; what it sent
+ *                                                             before is still being delivered
  *
  * Knows no thread and no configuration: the loop, the clock and the choice of a server come in
  * through struct tcp_env, so a test drives sessions by hand.
