@@ -13,8 +13,8 @@ static const char *const proxy_protocols[] = {"off", "optional", "required", NUL
 static const char *const no_route[] = {"pool", "refuse", NULL};
 static const char *const refuse[] = {"reset", "close", NULL};
 
-/* More than come in on any machine. */
-#define RATE_MAX 10000000
+/* What the table of sources can count. */
+#define SOURCE_MAX 1000000
 
 /* More than a service sends for anything, and it fits 32 bits. */
 #define DATAGRAMS_MAX 1000000000
@@ -76,8 +76,8 @@ static const struct config_key rows[] = {
      NETWORKS(config_listener, allow),
      .standard = "",
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "Networks whose clients may come in. The longest prefix in allow and deny that has "
-             "the client decides; with neither, it may come in only where allow is empty."},
+     .help = "Networks whose clients may come in. The longest prefix that has the client, in allow "
+             "or deny, decides; whom none has comes in if allow is empty."},
     {.section = SECTION_LISTENER,
      .name = "deny",
      NETWORKS(config_listener, deny),
@@ -87,7 +87,7 @@ static const struct config_key rows[] = {
     {.section = SECTION_LISTENER,
      .name = "source_max_sessions",
      NUMBER(config_listener, source_max_sessions),
-     .most = CONNECTIONS_MAX,
+     .most = SOURCE_MAX,
      .standard = "0",
      .inherits = true,
      .reload = RELOAD_NEW_SESSIONS,
@@ -95,7 +95,7 @@ static const struct config_key rows[] = {
     {.section = SECTION_LISTENER,
      .name = "source_rate",
      NUMBER(config_listener, source_rate),
-     .most = RATE_MAX,
+     .most = SOURCE_MAX,
      .standard = "0",
      .inherits = true,
      .reload = RELOAD_NEW_SESSIONS,

@@ -132,6 +132,90 @@ static void routes_lead_to_pools(void **state)
     config_free(&config);
 }
 
+#define RICH_POOL "send_proxy = \"v2\"; send_proxy_tlvs = [ \"alpn\", \"received\" ];"
+#define RICH_LISTENER                                                                              \
+    "proxy_protocol = \"optional\"; proxy_protocol_from = [ \"10.0.0.0/8\", \"2001:db8::1\" ]; "   \
+    "allow = \"192.0.2.0/24\"; deny = [ ]; routes = ( { sni = \"WWW.Example.com\"; pool = "        \
+    "\"tls\"; }, { from = [ \"::/0\" ]; pool = \"web\"; } );"
+
+static char *dump_of(const struct config *config)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    config_print(config, stream);
+    fclose(stream);
+    return text;
+}
+
+static void a_dump_of_it_reads_back(void **state)
+{
+    (void)state;
+    struct config *config = parse(RICH_POOL, RICH_LISTENER);
+    char *text = dump_of(config);
+
+    assert_non_null(strstr(text, "proxy_protocol_from = [ \"10.0.0.0/8\", \"2001:db8::1\" ];"));
+    assert_non_null(strstr(text, "allow = [ \"192.0.2.0/24\" ];"));
+    assert_non_null(strstr(text, "deny = [ ];"));
+    assert_non_null(strstr(text, "send_proxy_tlvs = [ \"alpn\", \"received\" ];"));
+    assert_non_null(strstr(text, "sni = \"www.example.com\";"));
+    struct config *again = parse_good(text);
+    char *text_again = dump_of(again);
+    assert_string_equal(text, text_again);
+    assert_int_equal(again->pools[0].health.proxy_version, 2);
+    assert_int_equal(again->listeners[0].routes[0].pool_index, 1);
+    free(text);
+    free(text_again);
+    config_free(&config);
+    config_free(&again);
+}
+
+/* No routes are a list too. */
+static void a_list_of_no_routes_is_good(void **state)
+{
+    (void)state;
+    struct config *config = parse("", "routes = ( );");
+    assert_int_equal(config->listeners[0].route_count, 0);
+    config_free(&config);
+}
+
+static void every_shorter_image_of_it_is_refused(void **state)
+{
+    (void)state;
+    struct config *config = parse(RICH_POOL, RICH_LISTENER);
+    uint8_t *image;
+    size_t size;
+    assert_int_equal(config_encode(config, &image, &size), 0);
+    for (size_t cut = 0; cut < size; cut++) {
+        struct config *copy = NULL;
+        uint8_t *exact = malloc(MAX(cut, 1));
+        memcpy(exact, image, cut);
+        assert_int_equal(config_decode(exact, cut, &copy), -EINVAL);
+        assert_null(copy);
+        free(exact);
+    }
+    free(image);
+    config_free(&config);
+}
+
+static void defaults_speak_of_it(void **state)
+{
+    (void)state;
+    struct config *config = parse_good(
+        "defaults = { preread_timeout = \"5s\"; preread_max = \"8k\"; refuse = \"close\"; "
+        "source_rate = 7; source_max_sessions = 9; };\n" TEST_POOLS "listeners = ( " TEST_LISTENER
+        ", " TEST_UDP_LISTENER " );\n");
+    const struct config_listener *tcp = &config->listeners[0];
+    const struct config_listener *udp = &config->listeners[1];
+    assert_int_equal(tcp->preread_timeout, 5000);
+    assert_int_equal(tcp->preread_max, 8192);
+    assert_int_equal(tcp->refuse, CONFIG_REFUSE_CLOSE);
+    assert_int_equal(tcp->source_rate, 7);
+    assert_int_equal(udp->source_rate, 7);
+    assert_int_equal(udp->source_max_sessions, 9);
+    config_free(&config);
+}
+
 static void what_excludes_what(void **state)
 {
     (void)state;
@@ -155,6 +239,10 @@ int main(void)
         cmocka_unit_test(networks_and_words_come_in_arrays),
         cmocka_unit_test(a_probe_of_another_port_sends_no_header),
         cmocka_unit_test(routes_lead_to_pools),
+        cmocka_unit_test(a_dump_of_it_reads_back),
+        cmocka_unit_test(a_list_of_no_routes_is_good),
+        cmocka_unit_test(every_shorter_image_of_it_is_refused),
+        cmocka_unit_test(defaults_speak_of_it),
         cmocka_unit_test(what_excludes_what),
     };
 

@@ -20,6 +20,8 @@ static size_t size_of_field(const struct config_key *key)
         return sizeof(bool);
     if (key->type == &config_type_address)
         return sizeof(struct config_address);
+    if (key->type == &config_type_networks)
+        return sizeof(struct config_networks);
     return sizeof(int64_t);
 }
 
@@ -67,6 +69,7 @@ static void defaults_are_within_their_bounds(void **state)
             struct config_server server;
             struct config_health health;
             struct config_listener listener;
+            struct config_route route;
         } object = {0};
         char phrase[128];
         char scratch[CONFIG_KEY_SCRATCH];
@@ -96,10 +99,52 @@ static void inherited_keys_hold_no_memory(void **state)
             continue;
         count++;
         assert_true(key->section == SECTION_POOL || key->section == SECTION_LISTENER);
-        assert_true(key->type != &config_type_string && key->type != &config_type_address);
+        assert_true(key->type != &config_type_string && key->type != &config_type_address &&
+                    key->type != &config_type_networks);
         assert_non_null(key->standard);
     }
     assert_true(count > 0);
+}
+
+/* The text of all of them fits the scratch, and each has its bit. */
+static void sets_of_words_hold_every_word(void **state)
+{
+    (void)state;
+    const struct config_key *key = config_key_find(SECTION_POOL, "send_proxy_tlvs");
+    struct config_pool pool = {0};
+    char phrase[128];
+    char scratch[CONFIG_KEY_SCRATCH];
+    struct text why;
+    text_init(&why, phrase, sizeof(phrase));
+    static const char all[] = "authority, alpn, unique-id, crc32c, received";
+    assert_int_equal(config_key_set(key, &pool, all, &why), 0);
+    assert_int_equal(pool.send_proxy_tlvs, CONFIG_TLV_AUTHORITY | CONFIG_TLV_ALPN |
+                                               CONFIG_TLV_UNIQUE_ID | CONFIG_TLV_CRC32C |
+                                               CONFIG_TLV_RECEIVED);
+    assert_string_equal(config_key_text(key, &pool, scratch), all);
+    assert_true(config_key_set(key, &pool, "alpn, crc", &why) < 0);
+    assert_int_equal(pool.send_proxy_tlvs, 31);
+    assert_int_equal(config_key_set(key, &pool, "", &why), 0);
+    assert_int_equal(pool.send_proxy_tlvs, 0);
+}
+
+static void refused_networks_leave_those_that_were(void **state)
+{
+    (void)state;
+    const struct config_key *key = config_key_find(SECTION_LISTENER, "allow");
+    struct config_listener listener = {0};
+    char phrase[128];
+    struct text why;
+    text_init(&why, phrase, sizeof(phrase));
+    assert_int_equal(config_key_set(key, &listener, "10.0.0.0/8, 2001:db8::/32", &why), 0);
+    assert_int_equal(listener.allow.count, 2);
+    assert_true(config_key_set(key, &listener, "192.0.2.1, nowhere", &why) < 0);
+    assert_true(config_key_set(key, &listener, "192.0.2.1,,192.0.2.2", &why) < 0);
+    assert_int_equal(listener.allow.count, 2);
+    assert_string_equal(listener.allow.text, "10.0.0.0/8, 2001:db8::/32");
+    config_key_clear(key, &listener);
+    assert_null(listener.allow.network);
+    assert_int_equal(listener.allow.count, 0);
 }
 
 /* So that none is left without a protocol that can have it. */
@@ -128,7 +173,8 @@ static void bounds_have_an_order(void **state)
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++) {
         assert_true(key->least <= key->most);
         assert_true(key->type != &config_type_string || key->most > 0);
-        assert_true(key->type != &config_type_choice || key->choices != NULL);
+        assert_true((key->type != &config_type_choice && key->type != &config_type_words) ||
+                    key->choices != NULL);
         assert_true(!key->zero || key->least > 0);
     }
 }
@@ -189,6 +235,8 @@ int main(void)
         cmocka_unit_test(defaults_are_within_their_bounds),
         cmocka_unit_test(inherited_keys_hold_no_memory),
         cmocka_unit_test(marks_of_protocols_are_names_of_protocols),
+        cmocka_unit_test(sets_of_words_hold_every_word),
+        cmocka_unit_test(refused_networks_leave_those_that_were),
         cmocka_unit_test(bounds_have_an_order),
         cmocka_unit_test(every_key_has_help),
         cmocka_unit_test(a_refused_value_leaves_the_field),
