@@ -1,7 +1,6 @@
 /*
  * Purpose: see sandbox.h.
- * Thread:  see sandbox.h. Threads narrow themselves at the same time, and libseccomp keeps what it
- *          has found out about the kernel in variables of its own, hence the lock.
+ * Thread:  see sandbox.h.
  * Owns:    nothing.
  * Fails:   see sandbox.h.
  *
@@ -12,31 +11,28 @@
  * rather than punished, so for the threads that open nothing all opening for reading is; opening to
  * write, or making a file, is what ends them.
  *
- * Control opens for reading, as far as Landlock lets it: "/dev/null" or "/" is the descriptor that
- * libuv gives up to take in, and close, a client of the admin socket when there are no others left.
- * Without it uv_listen(3) would turn in a circle for ever then.
+ * Control opens for reading, as far as Landlock lets it, for libuv's sake: see sandbox_files.c.
  *
- * The number of a call is asked by name, because not every processor has each of them.
+ * Of libseccomp come the numbers of the calls, by name, because not every processor has each of
+ * them. The filter is put together here: the library's way takes 1,500 allocations a profile, and
+ * when one of them fails it may load a filter that ends the process at its next call.
  */
 #include "common/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <linux/capability.h>
-#include <linux/landlock.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <net/if.h>
-#include <pthread.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -55,14 +51,6 @@
 #endif
 #ifndef SANITIZED
 #define SANITIZED 0
-#endif
-
-/* Since Linux 5.13, 5.19 and 6.2; the header may be older than the kernel. */
-#ifndef LANDLOCK_ACCESS_FS_REFER
-#define LANDLOCK_ACCESS_FS_REFER (1ULL << 13)
-#endif
-#ifndef LANDLOCK_ACCESS_FS_TRUNCATE
-#define LANDLOCK_ACCESS_FS_TRUNCATE (1ULL << 14)
 #endif
 
 /* Bits of a rule: the profiles that it is for. */
@@ -253,7 +241,20 @@ static const struct rule rules[] = {
 };
 /* clang-format on */
 
-static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+/* A filter is a program of the classic BPF kind: Documentation/userspace-api/seccomp_filter.rst. */
+#define PROGRAM_MAX 1024
+
+struct program {
+    size_t length;
+    struct sock_filter code[PROGRAM_MAX];
+};
+
+/* 32 bits of an argument: those under the mask are to be `value`. */
+struct half {
+    size_t offset;
+    uint32_t mask, value;
+};
+
 static atomic_bool entered;
 
 bool sandbox_is_built(void)
@@ -277,64 +278,121 @@ static bool is_for(const struct rule *rule, enum sandbox_profile profile)
     return rule->profiles >> profile & 1;
 }
 
-static int add_rule(scmp_filter_ctx filter, const struct rule *rule)
+static void add(struct program *program, uint16_t code, uint32_t k, size_t over, size_t or_over)
 {
-    uint32_t action = rule->error ? SCMP_ACT_ERRNO((uint32_t)rule->error) : SCMP_ACT_ALLOW;
-    const struct scmp_arg_cmp compare[] = {
-        {rule->argument, SCMP_CMP_MASKED_EQ, rule->mask, rule->value},
-        {rule->also_argument, SCMP_CMP_MASKED_EQ, rule->also_mask, rule->also_value},
-    };
-    unsigned count = (rule->mask != 0 ? 1u : 0u) + (rule->also_mask != 0 ? 1u : 0u);
-    int number = seccomp_syscall_resolve_name(rule->call);
+    BUG_ON(program->length == PROGRAM_MAX || over > UINT8_MAX || or_over > UINT8_MAX);
+    program->code[program->length++] =
+        (struct sock_filter){.code = code, .jt = (uint8_t)over, .jf = (uint8_t)or_over, .k = k};
+}
 
-    /* Negative: known, but not to this processor. */
-    if (number == __NR_SCMP_ERROR || number < 0)
-        return 0;
-    return seccomp_rule_add_array(filter, action, number, count, compare);
+static void load_field(struct program *program, size_t offset)
+{
+    add(program, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void give(struct program *program, uint32_t action)
+{
+    add(program, BPF_RET | BPF_K, action, 0, 0);
+}
+
+/* One half of an argument; where it differs, `rest` more instructions after these are left out. */
+static void add_half(struct program *program, const struct half *half, size_t rest)
+{
+    load_field(program, half->offset);
+    add(program, BPF_ALU | BPF_AND | BPF_K, half->mask, 0, 0);
+    add(program, BPF_JMP | BPF_JEQ | BPF_K, half->value, 0, rest);
+}
+
+/* The halves that have something to hold. */
+static size_t split(unsigned argument, uint64_t mask, uint64_t value, struct half half[static 2])
+{
+    size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t);
+    size_t high = low + sizeof(uint32_t);
+    size_t count = 0;
+
+    if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) {
+        high = low;
+        low += sizeof(uint32_t);
+    }
+    if ((uint32_t)mask != 0)
+        half[count++] = (struct half){low, (uint32_t)mask, (uint32_t)value};
+    if (mask >> 32 != 0)
+        half[count++] = (struct half){high, (uint32_t)(mask >> 32), (uint32_t)(value >> 32)};
+    return count;
 }
 
 /*
- * CTL_SSB: without it kernels before 5.16 slow each thread down, against what code of strangers
- * could find out; weir runs none. The other two may be unknown to an old kernel.
+ * The number is loaded before and after.
+ *
+ *      number?  half? half?…  give the action  load the number again  the next rule
+ *         └────────│─────│───────────────────────────────────────────────▲
+ *                  └─────┴────────────────────────────▲
  */
-static int set_attributes(scmp_filter_ctx filter)
+static void add_rule(struct program *program, const struct rule *rule, uint32_t number)
 {
-    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
-    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
-    return seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    uint32_t action =
+        rule->error ? SECCOMP_RET_ERRNO | (uint32_t)rule->error : (uint32_t)SECCOMP_RET_ALLOW;
+    struct half half[4];
+    size_t count = split(rule->argument, rule->mask, rule->value, half);
+
+    count += split(rule->also_argument, rule->also_mask, rule->also_value, half + count);
+    add(program, BPF_JMP | BPF_JEQ | BPF_K, number, 0, 3 * count + 1 + (count > 0));
+    for (size_t i = 0; i < count; i++)
+        add_half(program, &half[i], 3 * (count - 1 - i) + 1);
+    give(program, action);
+    if (count > 0)
+        load_field(program, offsetof(struct seccomp_data, nr));
 }
 
-/* A tracer that has a call skipped (strace -e inject) makes its number this one, which is none. */
-static int allow_skipped(scmp_filter_ctx filter)
+static void add_rules(struct program *program, enum sandbox_profile profile, bool conditional)
 {
-    int failed = seccomp_attr_set(filter, SCMP_FLTATR_API_TSKIP, 1);
-
-    return failed ? failed : seccomp_rule_add(filter, SCMP_ACT_ALLOW, -1, 0);
-}
-
-static int build(scmp_filter_ctx filter, enum sandbox_profile profile)
-{
-    int failed = set_attributes(filter);
-
-    failed = failed ? failed : allow_skipped(filter);
-    for (size_t i = 0; i < ARRAY_LEN(rules) && !failed; i++) {
-        if (is_for(&rules[i], profile))
-            failed = add_rule(filter, &rules[i]);
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        if (!is_for(&rules[i], profile) || (rules[i].mask != 0) != conditional)
+            continue;
+        int number = seccomp_syscall_resolve_name(rules[i].call);
+        if (number >= 0) /* or it is known, but not to this processor */
+            add_rule(program, &rules[i], (uint32_t)number);
     }
-    return failed ? failed : seccomp_load(filter);
 }
 
+/*
+ * The calls whose arguments matter come first: the kernel remembers of the others that they are
+ * always allowed, and runs no program for them (since 5.11).
+ */
+static void build(struct program *program, enum sandbox_profile profile)
+{
+    load_field(program, offsetof(struct seccomp_data, arch));
+    add(program, BPF_JMP | BPF_JEQ | BPF_K, seccomp_arch_native(), 1, 0);
+    give(program, SECCOMP_RET_KILL_PROCESS);
+    load_field(program, offsetof(struct seccomp_data, nr));
+    add_rules(program, profile, true);
+    add_rules(program, profile, false);
+    /* A tracer that has a call skipped (strace -e inject) makes its number -1, which is none. */
+    add(program, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)-1, 0, 1);
+    give(program, SECCOMP_RET_ALLOW);
+    give(program, SECCOMP_RET_KILL_PROCESS);
+}
+
+/*
+ * SPEC_ALLOW: without it kernels before 5.16 slow each thread down, against what code of strangers
+ * could find out; weir runs none. Kernels before 4.17 do not know it, those before 4.14 neither.
+ */
 static int load(enum sandbox_profile profile)
 {
-    int failed = -ENOMEM;
+    static const unsigned long flags[] = {SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+                                          SECCOMP_FILTER_FLAG_LOG, 0};
+    struct program program = {.length = 0};
+    long failed = -1;
 
-    pthread_mutex_lock(&one_at_a_time);
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (filter != NULL)
-        failed = build(filter, profile);
-    seccomp_release(filter);
-    pthread_mutex_unlock(&one_at_a_time);
-    return failed;
+    build(&program, profile);
+    const struct sock_fprog filter = {.len = (unsigned short)program.length,
+                                      .filter = program.code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    errno = EINVAL;
+    for (size_t i = 0; i < ARRAY_LEN(flags) && failed && errno == EINVAL; i++)
+        failed = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], &filter);
+    return failed ? -errno : 0;
 }
 
 /*
@@ -376,99 +434,4 @@ void sandbox_narrow(enum sandbox_profile profile)
 {
     if (atomic_load(&entered))
         BUG_ON(load(profile) != 0);
-}
-
-/* ---- files ---- */
-
-/* By the version that the kernel speaks; none of them is asked for but to be refused. */
-static uint64_t handled(long version)
-{
-    uint64_t rights = 2 * LANDLOCK_ACCESS_FS_MAKE_SYM - 1;
-
-    if (version >= 2)
-        rights |= LANDLOCK_ACCESS_FS_REFER;
-    if (version >= 3)
-        rights |= LANDLOCK_ACCESS_FS_TRUNCATE;
-    return rights;
-}
-
-/* False when there is no such file, or it is out of reach: then there is nothing to except. */
-static int except(int ruleset, const char *path, uint64_t rights)
-{
-    struct landlock_path_beneath_attr rule = {.allowed_access = rights};
-    int failed = 0;
-
-    rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
-    if (rule.parent_fd < 0)
-        return 0;
-    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-        failed = errno == EBADFD ? 0 : -errno; /* a pipe or socket, which Landlock leaves alone */
-    close(rule.parent_fd);
-    return failed;
-}
-
-static int except_directory_of(int ruleset, const char *path, uint64_t rights)
-{
-    char copy[PATH_MAX];
-
-    if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
-        return 0;
-    return except(ruleset, dirname(copy), rights);
-}
-
-/* A log that is a link, or a pipe or a terminal in /dev, is written at its other end. */
-static int except_log(int ruleset, const char *target)
-{
-    bool to_stderr = strcmp(target, "stderr") == 0;
-    char place[PATH_MAX];
-    int failed;
-
-    if (to_stderr)
-        return except(ruleset, "/proc/self/fd/2", LANDLOCK_ACCESS_FS_WRITE_FILE);
-    failed = except_directory_of(ruleset, target,
-                                 LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG);
-    if (failed || realpath(target, place) == NULL)
-        return failed;
-    return except(ruleset, place, LANDLOCK_ACCESS_FS_WRITE_FILE);
-}
-
-/* See above, of libuv. Of folders the names can be read, of files nothing. */
-static int except_reserve(int ruleset)
-{
-    int failed = except(ruleset, "/", LANDLOCK_ACCESS_FS_READ_DIR);
-
-    return failed ? failed : except(ruleset, "/dev/null", LANDLOCK_ACCESS_FS_READ_FILE);
-}
-
-static int confine(int ruleset, const char *log_target, const char *admin_socket)
-{
-    int failed = except_log(ruleset, log_target);
-
-    if (!failed)
-        failed = except_reserve(ruleset);
-    if (!failed)
-        failed = except_directory_of(ruleset, admin_socket, LANDLOCK_ACCESS_FS_REMOVE_FILE);
-    if (!failed && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        failed = -errno;
-    if (!failed && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        failed = -errno;
-    return failed;
-}
-
-int sandbox_files(const char *log_target, const char *admin_socket, char *error, size_t error_size)
-{
-    const char *what = "give up files";
-
-    if (!sandbox_is_built())
-        return 0;
-    long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    if (version < 0) /* not built in, or switched off (EOPNOTSUPP) */
-        return refuse(-ENOSYS, what, error, error_size);
-    const struct landlock_ruleset_attr all = {.handled_access_fs = handled(version)};
-    /* The first field alone: what later versions added stays unhandled. */
-    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all.handled_access_fs), 0);
-    int failed = ruleset < 0 ? -errno : confine(ruleset, log_target, admin_socket);
-    if (ruleset >= 0)
-        close(ruleset);
-    return failed ? refuse(failed, what, error, error_size) : 0;
 }
