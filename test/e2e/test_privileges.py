@@ -4,12 +4,17 @@ TESTING.md row 24 beyond what test_start.py shows of an ordinary start as root.
 """
 import os
 import pwd
+import shutil
+import signal
 import subprocess
 
 import pytest
 
-from lib.wait import SLOW
-from lib.weir import USER
+from lib import logs
+from lib.snapshot import children
+from lib.udp import listener
+from lib.wait import SLOW, eventually
+from lib.weir import BUILD, USER, make_directory
 
 CAP_NET_BIND_SERVICE = 1 << 10
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -165,3 +170,85 @@ def test_helper_is_not_reachable_for_the_user(weir, responders):
     done = subprocess.run([*AS_USER["setpriv"], "kill", "-0", helper], capture_output=True,
                           text=True, check=False)
     assert done.returncode != 0
+
+
+# ---- the sandbox ----
+
+SANITIZED = any(name in (BUILD / "weir").read_bytes() for name in (b"__asan_", b"__tsan_"))
+sandboxed = pytest.mark.skipif(SANITIZED, reason="a sanitizer's runtime needs more")
+
+
+def filters(pid):
+    """How many filters of system calls each thread has, by its name."""
+    found = {}
+    for status in threads(pid):
+        assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1", status["Name"]
+        found.setdefault(status["Name"], []).append(int(status["Seccomp_filters"]))
+    return found
+
+
+def helper_of(weir):
+    return children(weir.pid)[0]
+
+
+@sandboxed
+@pytest.mark.parametrize("wrap, user", [((), USER), ((), ""), (AS_USER["setpriv"], USER)],
+                         ids=["root", "root that stays", "user"])
+def test_every_thread_is_in_the_sandbox(weir, responders, wrap, user):
+    """The process's filter, and the thread's own; the helper has one."""
+    w = weir([responders(1)[0].address], weir={"workers": 3, "user": user}, wrap=wrap)
+    found = filters(w.pid)
+    assert sorted(count for counts in found.values() for count in counts) == [2] * 5, found
+    assert found["weir-log"] == [2]
+    assert filters(helper_of(w)) == {"weir-helper": [1]}
+
+
+@sandboxed
+def test_helper_may_only_read_as_root(weir, responders):
+    w = weir([responders(1)[0].address])
+    status, = threads(helper_of(w))
+    assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == 1 << 2, "DAC_READ_SEARCH"
+    assert status["Uid"].split()[0] == "0"
+
+
+@pytest.fixture
+def folder():
+    """For a log."""
+    made = make_directory()
+    yield made
+    shutil.rmtree(made)
+
+
+@sandboxed
+@pytest.mark.parametrize("splice", ["on", "off"])
+def test_tcp_and_a_new_log_file_inside_the_sandbox(weir, responders, caller, folder, splice):
+    path = folder / "weir.log"
+    w = weir([server.address for server in responders(2)], listener={"splice": splice},
+             weir={"workers": 2, "log": {"target": str(path)}})
+    assert all(call.ok for call in caller(w.address, count=200).finish())
+    path.rename(path.parent / "old")
+    os.kill(w.pid, signal.SIGUSR1)
+    eventually(path.exists, 5, "a new file")
+    assert all(call.ok for call in caller(w.address, count=200).finish())
+    eventually(lambda: logs.sessions(logs.read(path, "text")), 5, "lines in the new file")
+    w.admin("drain web/b")
+    assert w.admin("status")["descriptors"]["open"] > 0
+    assert w.stop() == 0
+    assert not w.socket.exists()
+
+
+@sandboxed
+def test_udp_inside_the_sandbox(weir, udp_echoes, udp_client):
+    w = weir([server.address for server in udp_echoes(2)], listener=listener(),
+             weir={"workers": 2})
+    for client in [udp_client(w) for _ in range(8)]:
+        assert client.ask(b"ping").endswith(b"ping")
+    assert w.admin("status")["flows"] == 8
+
+
+@sandboxed
+def test_a_config_for_root_alone_is_read(weir, responders):
+    """By a helper that keeps of root no more than reading."""
+    w = weir([responders(1)[0].address], start=False)
+    w.config_path.chmod(0o400)
+    w.start()
