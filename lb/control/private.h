@@ -43,7 +43,8 @@ struct control {
 };
 
 /* ---- descriptors.c ---- */
-/* Before the others and after them; without /proc they count 0. One process, one table: no struct. */
+/* Before the others and after them; without /proc they count 0. One process, one table: no struct.
+ */
 void control_open_descriptors(void);
 void control_close_descriptors(void);
 uint64_t control_count_descriptors(void);
