@@ -198,6 +198,8 @@ static const struct rule rules[] = {
     {.profiles = H, .call = "sendto", .argument = 5, .mask = WHOLE, .value = NETLINK_ADDRESS},
     {.profiles = H, .call = "getsockname"},
     {.profiles = C | H, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = SIOCGIFINDEX},
+    /* and back to its name, if_indextoname(3), wherever an address becomes text */
+    {.profiles = NET | H, .call = "ioctl", .argument = 1, .mask = WHOLE, .value = SIOCGIFNAME},
 
     /* files: see above */
     {.profiles = D, .call = "openat"},

@@ -93,6 +93,13 @@ static bool sends_a_datagram(void)
            recv(fd, &byte, 1, 0) == 1 && close(fd) == 0;
 }
 
+/* The text of a link-local address has it. */
+static bool names_an_interface(void)
+{
+    char name[IF_NAMESIZE];
+    return if_indextoname(1, name) != NULL;
+}
+
 static void *do_nothing(void *arg)
 {
     return arg;
@@ -289,6 +296,7 @@ static void test_daemon(void **state)
     WORKS(DAEMON, allocates);
     WORKS(DAEMON, sorts_a_large_array);
     WORKS(DAEMON, sends_a_datagram);
+    WORKS(DAEMON, names_an_interface);
     WORKS(DAEMON, makes_a_thread);
     WORKS(DAEMON, writes_a_file);
     WORKS(DAEMON, removes_a_file);
@@ -303,6 +311,7 @@ static void test_worker(void **state)
     WORKS(WORKER, allocates);
     WORKS(WORKER, sorts_a_large_array);
     WORKS(WORKER, sends_a_datagram);
+    WORKS(WORKER, names_an_interface);
     WORKS(WORKER, is_refused_to_read);
     KILLS(WORKER, writes_a_file);
     KILLS(WORKER, removes_a_file);
@@ -316,6 +325,7 @@ static void test_control(void **state)
     WORKS(CONTROL, allocates);
     WORKS(CONTROL, sorts_a_large_array);
     WORKS(CONTROL, sends_a_datagram);
+    WORKS(CONTROL, names_an_interface);
     WORKS(CONTROL, removes_a_file);
     WORKS(CONTROL, reads_a_file);
     KILLS(CONTROL, writes_a_file);
@@ -346,6 +356,7 @@ static void test_helper(void **state)
     KILLS(HELPER, opens_another_netlink_socket);
     WORKS(HELPER, is_refused_to_write);
     KILLS(HELPER, sends_a_datagram);
+    WORKS(HELPER, names_an_interface);
     KILLS(HELPER, makes_a_thread);
     KILLS(HELPER, removes_a_file);
 }
