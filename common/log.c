@@ -104,3 +104,13 @@ void log_counts(struct log_counts *out)
     out->written = atomic_load(&log_tally.written);
     out->dropped = atomic_load(&log_tally.dropped);
 }
+
+#define TELL_EVERY_MS 1000
+
+bool log_is_due(uint64_t *told_ms, uint64_t now_ms)
+{
+    if (*told_ms != 0 && now_ms - *told_ms < TELL_EVERY_MS)
+        return false;
+    *told_ms = now_ms;
+    return true;
+}

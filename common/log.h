@@ -84,6 +84,11 @@ void log_line(enum log_level level, const char *event, const struct log_field *f
 #define log_debug(event, ...) log_line(LOG_LEVEL_DEBUG, event, LOG_FIELDS(__VA_ARGS__))
 
 /*
+ * Whether to tell again of what goes on: once a second. `told_ms`, 0 at first, is whoever tells's.
+ */
+bool log_is_due(uint64_t *told_ms, uint64_t now_ms);
+
+/*
  * Since the start: lines in the target, the writer's own included, and lines dropped. A line on its
  * way is in neither.
  */

@@ -55,6 +55,15 @@ bool network_has(const struct network *network, const union inet_address *addres
     return IN6_ARE_ADDR_EQUAL(&masked, &network->address);
 }
 
+bool network_any_has(const struct network *network, size_t count, const union inet_address *address)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (network_has(&network[i], address))
+            return true;
+    }
+    return false;
+}
+
 /* ---- From text ---- */
 
 static int refuse(const char **why, const char *phrase)

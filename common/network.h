@@ -35,6 +35,10 @@ char *network_format(const struct network *network, char text[NETWORK_TEXT_MAX])
 /* Is the (folded or mapped) address in it? The port does not matter. */
 bool network_has(const struct network *network, const union inet_address *address);
 
+/* Is it in one of them? Looks at all: for a handful; common/networks.h is for more. */
+bool network_any_has(const struct network *network, size_t count,
+                     const union inet_address *address);
+
 /* The address as the table has it: 16 bytes, IPv4 mapped. */
 struct in6_addr network_map(const union inet_address *address);
 

@@ -7,6 +7,7 @@
 #include "common/proxy_header.h"
 
 #include "common/crc32c.h"
+#include "common/network.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -50,14 +51,9 @@ static int common_family(const struct proxy_write *from)
 /* The address in network order, as one of the family; returns its size. */
 static size_t address_bytes(const union inet_address *address, int family, uint8_t out[16])
 {
-    if (address->any.sa_family == AF_INET6) {
-        memcpy(out, &address->v6.sin6_addr, 16);
-        return 16;
-    }
+    struct in6_addr mapped = network_map(address);
     size_t size = family == AF_INET ? 4 : 16;
-    memset(out, 0, 10);
-    memset(out + 10, 0xff, 2);
-    memcpy(out + size - 4, &address->v4.sin_addr, 4);
+    memcpy(out, mapped.s6_addr + 16 - size, size);
     return size;
 }
 

@@ -81,8 +81,17 @@ static void check_twins(struct config_loader *loader, const struct config_listen
     }
 }
 
+static void check_no_route(struct config_loader *loader, const struct config_listener *listener)
+{
+    if (listener->no_route == CONFIG_NO_ROUTE_REFUSE && listener->route_count == 0)
+        config_loader_error(loader, config_loader_line(loader, &listener->no_route, listener),
+                            "no_route = \"refuse\" without routes would turn every client away; "
+                            "give the listener routes, or leave it out");
+}
+
 void config_check_routes(struct config_loader *loader, const struct config_listener *listener)
 {
+    check_no_route(loader, listener);
     for (size_t i = 0; i < listener->route_count; i++) {
         if (!is_known(loader, &listener->routes[i]))
             continue;

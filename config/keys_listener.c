@@ -121,7 +121,8 @@ static const struct config_key rows[] = {
      SWITCH(config_listener, dry_run),
      .standard = "false",
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "The limits on who may come in are counted and logged, and refuse nobody."},
+     .help = "The limits on who may come in refuse nobody; what they would have done is counted: "
+             "weirctl --json show listeners."},
 
     /* tcp */
     {.section = SECTION_LISTENER,

@@ -112,6 +112,23 @@ static void add_count(struct reply *row, const char *key, const _Atomic uint32_t
     reply_add(row, limit_key, limit != UINT32_MAX ? json_integer(limit) : json_null());
 }
 
+/* What the limits on who may come in have said so far; null where there are none. */
+static json_t *gate_row(const struct gate *gate)
+{
+    if (gate == NULL)
+        return json_null();
+    struct reply row = reply_object();
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    for (unsigned i = 0; i < GATE_VERDICTS; i++)
+        reply_add_number(&row, gate_verdict_word((enum gate_verdict)i), counts.verdict[i]);
+    reply_add_number(&row, "untracked", counts.untracked);
+    reply_add_number(&row, "evicted", counts.evicted);
+    reply_add_number(&row, "sources", counts.sources);
+    reply_add_flag(&row, "dry_run", gate_is_dry(gate));
+    return reply_end(&row);
+}
+
 static json_t *listener_row(const struct listener *listener)
 {
     const struct config_listener *config = listener->config;
@@ -125,6 +142,7 @@ static json_t *listener_row(const struct listener *listener)
         add_count(&row, "flows", &listener->flows, "max_flows", listener->flow_limit);
     else
         add_count(&row, "sessions", &listener->sessions, "max_connections", listener->limit);
+    reply_add(&row, "gate", gate_row(listener->gate));
     return reply_end(&row);
 }
 

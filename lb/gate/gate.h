@@ -61,6 +61,7 @@ void gate_free(struct gate **gate);
  */
 enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source, uint64_t now_us,
                              uint32_t *out_ticket);
+/* Nothing for GATE_NO_TICKET, and then the gate may be NULL. */
 void gate_leave(struct gate *gate, uint32_t ticket);
 
 /* Does it only say what it would do? */

@@ -1,8 +1,8 @@
 /*
  * Purpose: how many sessions each source has, and how fast it makes them: the table of a gate.
- * Thread:  sources_new, sources_free: control. The rest: any number at once, none waits for
- * another. Owns:    the table is one allocation; a ticket is the number of an entry. Fails:
- * sources_new with -ENOMEM, or -EINVAL for a table above 2^30.
+ * Thread:  sources_new, sources_free: control. The rest: any number at once, none waits.
+ * Owns:    the table is one allocation; a ticket is the number of an entry.
+ * Fails:   sources_new with -ENOMEM, or -EINVAL for a table above 2^30.
  *
  * Private to lb/gate.
  */

@@ -10,20 +10,12 @@
 #include "common/network.h"
 #include "lb/tcp/session.h"
 
-/* The log tells of a refused client at most this often, for each worker. */
-#define TELL_EVERY_MS 1000
-
 bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *peer)
 {
     const struct config_networks *from = policy->proxy_from;
 
-    if (policy->proxy_in == CONFIG_PROXY_OFF)
-        return false;
-    for (size_t i = 0; i < from->count; i++) {
-        if (network_has(&from->network[i], peer))
-            return true;
-    }
-    return false;
+    return policy->proxy_in != CONFIG_PROXY_OFF &&
+           network_any_has(from->network, from->count, peer);
 }
 
 static void tell(struct tcp *tcp, const struct tcp_policy *policy,
@@ -32,9 +24,8 @@ static void tell(struct tcp *tcp, const struct tcp_policy *policy,
     union inet_address folded = *address;
     char client[ADDRESS_TEXT_MAX];
 
-    if (tcp->refusal_told_ms != 0 && tcp->now_ms - tcp->refusal_told_ms < TELL_EVERY_MS)
+    if (!log_is_due(&tcp->refusal_told_ms, tcp->now_ms))
         return;
-    tcp->refusal_told_ms = tcp->now_ms;
     inet_address_fold(&folded);
     log_warn(is_spared ? "a client would be refused, but for dry_run" : "a client was refused",
              LOG_S("client", inet_address_format(&folded, client)),

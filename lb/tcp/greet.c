@@ -19,9 +19,31 @@
 
 /* ---- the header ---- */
 
-static struct proxy_tlv_view view_if(uint32_t wanted, const void *bytes, size_t length)
+static struct proxy_tlv_view view(const void *bytes, size_t length)
 {
-    return (struct proxy_tlv_view){.bytes = bytes, .length = wanted != 0 ? length : 0};
+    return (struct proxy_tlv_view){.bytes = bytes, .length = length};
+}
+
+static struct proxy_tlv_view authority(const struct preread *preread)
+{
+    const char *name = preread->hello != NULL ? preread->hello->sni : "";
+
+    return view(name, strlen(name));
+}
+
+/* What it was routed by, or else the only protocol on offer: which one the two will agree on is
+ * not known. */
+static struct proxy_tlv_view protocol(const struct preread *preread)
+{
+    const struct client_hello *hello = preread->hello;
+
+    if (hello == NULL)
+        return view(NULL, 0);
+    if (preread->route != NULL && preread->route->alpn[0] != '\0')
+        return view(preread->route->alpn, strlen(preread->route->alpn));
+    if (hello->alpn_length > 0 && hello->alpn[0] + 1 == hello->alpn_length)
+        return view(hello->alpn + 1, hello->alpn[0]);
+    return view(NULL, 0);
 }
 
 static union inet_address destination(const struct session *session)
@@ -53,12 +75,14 @@ static size_t write_header(const struct session *session, uint8_t *out, size_t s
     };
     int length = snprintf(id, sizeof(id), "%llu", (unsigned long long)session->id);
 
-    header.unique_id = view_if(tlvs & CONFIG_TLV_UNIQUE_ID, id, (size_t)length);
-    if (preread != NULL) {
-        header.authority = view_if(tlvs & CONFIG_TLV_AUTHORITY, preread->sni, strlen(preread->sni));
-        header.alpn = view_if(tlvs & CONFIG_TLV_ALPN, preread->alpn, preread->alpn_length);
-        header.extra = view_if(tlvs & CONFIG_TLV_RECEIVED, preread->tlvs, preread->tlv_length);
-    }
+    if (tlvs & CONFIG_TLV_UNIQUE_ID)
+        header.unique_id = view(id, (size_t)length);
+    if (preread != NULL && tlvs & CONFIG_TLV_AUTHORITY)
+        header.authority = authority(preread);
+    if (preread != NULL && tlvs & CONFIG_TLV_ALPN)
+        header.alpn = protocol(preread);
+    if (preread != NULL && tlvs & CONFIG_TLV_RECEIVED)
+        header.extra = view(preread->tlvs, preread->tlv_length);
     return proxy_header_write(&header, out, size);
 }
 
@@ -110,9 +134,6 @@ static bool consume(struct session *session, size_t count)
                            preread->used - preread->start);
     free(preread->bytes);
     preread->bytes = NULL;
-    /* The rest is of use as long as somebody else than the client is connected. */
-    if (!preread->told)
-        preread_free(session);
     return failed == 0;
 }
 

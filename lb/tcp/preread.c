@@ -30,19 +30,28 @@ static void wrong(struct session *session)
 
 /* ---- routes ---- */
 
-/* The protocol that the server may be told of: the route's, or the only one on offer. */
-static void keep_alpn(struct preread *preread, const struct client_hello *hello,
-                      const struct config_route *route)
+/* What the pool's servers are told of it outlives the bytes. */
+static bool keep_hello(struct session *session, const struct client_hello *hello)
 {
-    const char *name = route != NULL ? route->alpn : "";
+    const uint32_t telling = CONFIG_TLV_AUTHORITY | CONFIG_TLV_ALPN;
 
-    if (name[0] != '\0') {
-        preread->alpn_length = (uint8_t)strlen(name);
-        memcpy(preread->alpn, name, preread->alpn_length);
-    } else if (hello->alpn_length > 0 && hello->alpn[0] + 1 == hello->alpn_length) {
-        preread->alpn_length = hello->alpn[0];
-        memcpy(preread->alpn, hello->alpn + 1, preread->alpn_length);
-    }
+    if (hello == NULL || (session_pool_policy(session)->send_proxy_tlvs & telling) == 0)
+        return true;
+    session->preread->hello = malloc(sizeof(*hello));
+    if (session->preread->hello == NULL)
+        return false;
+    *session->preread->hello = *hello;
+    return true;
+}
+
+static void take_route(struct session *session, const struct config_route *route)
+{
+    if (route == NULL)
+        return;
+    session->pool = (uint32_t)route->pool_index;
+    session->pool_name = route->pool;
+    if (session->preread != NULL)
+        session->preread->route = route;
 }
 
 static void go_on(struct session *session, const struct client_hello *hello)
@@ -54,13 +63,10 @@ static void go_on(struct session *session, const struct client_hello *hello)
         refuse(session, "no route fits it");
         return;
     }
-    if (route != NULL) {
-        session->pool = (uint32_t)route->pool_index;
-        session->pool_name = route->pool;
-    }
-    if (hello != NULL) {
-        memcpy(session->preread->sni, hello->sni, sizeof(hello->sni));
-        keep_alpn(session->preread, hello, route);
+    take_route(session, route);
+    if (!keep_hello(session, hello)) {
+        session_end(session, SESSION_END_NO_RESOURCES);
+        return;
     }
     if (session->state == SESSION_PREREAD) {
         session->deadline_ms = 0;
@@ -290,8 +296,24 @@ int preread_remember(struct session *session, const struct session_record *recor
     if (!make(session, false))
         return -ENOMEM;
     session->preread->peer = record->via;
+    session->preread->destination = record->destination;
     session->preread->told = true;
     return 0;
+}
+
+void preread_forget(struct session *session)
+{
+    struct preread *preread = session->preread;
+
+    if (preread == NULL)
+        return;
+    free(preread->tlvs);
+    free(preread->hello);
+    preread->tlvs = NULL;
+    preread->tlv_length = 0;
+    preread->hello = NULL;
+    if (!preread->told)
+        preread_free(session);
 }
 
 void preread_free(struct session *session)
@@ -302,6 +324,7 @@ void preread_free(struct session *session)
         return;
     free(preread->bytes);
     free(preread->tlvs);
+    free(preread->hello);
     free(preread);
     session->preread = NULL;
 }

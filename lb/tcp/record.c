@@ -16,16 +16,21 @@ static bool has_server(const struct session *session)
 }
 
 /* What no server has got goes along as it came, and is read anew from its beginning. */
-static int take_preread(struct session *session, struct session_record *out)
+static bool is_read_anew(const struct session *session)
+{
+    return session->preread != NULL && !has_server(session) &&
+           (session->state == SESSION_PREREAD || session->preread->bytes != NULL);
+}
+
+static void take_preread(struct session *session, struct session_record *out)
 {
     struct preread *preread = session->preread;
 
-    if (preread == NULL || preread->used == 0 || preread->bytes == NULL || has_server(session))
-        return 0;
+    if (!is_read_anew(session) || preread->used == 0)
+        return;
     out->data = preread->bytes;
     out->held[CLIENT] = preread->used;
     preread->bytes = NULL;
-    return 0;
 }
 
 /* Moves what both directions hold into one malloc'd block. */
@@ -34,8 +39,10 @@ static int take_held(struct session *session, struct session_record *out)
     uint32_t at = 0;
     uint32_t total = session->direction[CLIENT].pending + session->direction[SERVER].pending;
 
-    if (total == 0)
-        return take_preread(session, out);
+    if (total == 0) {
+        take_preread(session, out);
+        return 0;
+    }
     out->data = malloc(total);
     if (out->data == NULL)
         return -ENOMEM;
@@ -52,7 +59,6 @@ static int take_held(struct session *session, struct session_record *out)
 
 static void write_server(const struct session *session, struct session_record *out)
 {
-    snprintf(out->pool, sizeof(out->pool), "%s", session->server->pool);
     snprintf(out->server, sizeof(out->server), "%s", session->server->name);
     out->server_fd = session->side[SERVER].fd;
     for (unsigned i = CLIENT; i <= SERVER; i++) {
@@ -69,15 +75,16 @@ static void write_common(const struct session *session, struct session_record *o
     uint64_t now = session->tcp->now_ms;
     const struct preread *preread = session->preread;
     bool told = preread != NULL && preread->told;
+    bool is_anew = is_read_anew(session);
 
     *out = (struct session_record){
         .id = session->id,
         .state = has_server(session) ? session->state
-                 : preread != NULL   ? SESSION_PREREAD
+                 : is_anew           ? SESSION_PREREAD
                                      : SESSION_PICKING,
         .client_fd = session->side[CLIENT].fd,
         .server_fd = -1,
-        .client = told && !has_server(session) ? preread->peer : session->client,
+        .client = told && is_anew ? preread->peer : session->client,
         .lost = session->lost,
         .age_us = clock_now_us() - session->accepted_us,
         .connect_us = session->connect_us,
@@ -85,8 +92,11 @@ static void write_common(const struct session *session, struct session_record *o
         .deadline_left_ms = session->deadline_ms > now ? session->deadline_ms - now : 0,
         .tries = session->tries,
     };
-    if (told && has_server(session))
+    if (told && !is_anew) {
         out->via = preread->peer;
+        out->destination = preread->destination;
+    }
+    snprintf(out->pool, sizeof(out->pool), "%s", session->pool_name);
     snprintf(out->listener, sizeof(out->listener), "%s", session->policy->listener);
 }
 
@@ -154,9 +164,6 @@ static int restore_server(struct session *session, struct server *server,
 
     if (failed)
         return failed;
-    failed = preread_remember(session, record);
-    if (failed)
-        return failed;
     session->server = server;
     session->side[SERVER].fd = record->server_fd;
     restore_times(session, record);
@@ -184,6 +191,36 @@ static void forget(struct session *session)
     slab_put(&tcp->sessions, session);
 }
 
+/* The one that a route had led to, if the listener still has such a route. */
+static void restore_pool(struct session *session, const struct session_record *record)
+{
+    const struct tcp_policy *policy = session->policy;
+
+    for (size_t i = 0; i < policy->route_count; i++) {
+        if (strcmp(policy->routes[i].pool, record->pool) != 0)
+            continue;
+        session->pool = (uint32_t)policy->routes[i].pool_index;
+        session->pool_name = policy->routes[i].pool;
+        return;
+    }
+}
+
+static int go_on(struct session *session, struct server *server,
+                 const struct session_record *record)
+{
+    int failed;
+
+    if (record->state == SESSION_PREREAD)
+        return preread_restore(session, record);
+    failed = preread_remember(session, record);
+    if (failed)
+        return failed;
+    if (server != NULL)
+        return restore_server(session, server, record);
+    session_pick(session);
+    return 0;
+}
+
 int session_import(struct tcp *tcp, const struct tcp_policy *policy, struct server *server,
                    const struct session_record *record)
 {
@@ -202,12 +239,8 @@ int session_import(struct tcp *tcp, const struct tcp_policy *policy, struct serv
         forget(session);
         return failed;
     }
-    if (server == NULL && record->state == SESSION_PREREAD)
-        failed = preread_restore(session, record);
-    else if (server == NULL)
-        session_pick(session);
-    else
-        failed = restore_server(session, server, record);
+    restore_pool(session, record);
+    failed = go_on(session, server, record);
     if (failed) {
         poller_del(tcp->env.poller, record->client_fd);
         forget(session);

@@ -19,11 +19,7 @@ bool route_needs_hello(const struct tcp_policy *policy)
 
 static bool comes_from(const struct config_networks *from, const union inet_address *client)
 {
-    for (size_t i = 0; i < from->count; i++) {
-        if (network_has(&from->network[i], client))
-            return true;
-    }
-    return from->count == 0;
+    return from->count == 0 || network_any_has(from->network, from->count, client);
 }
 
 static bool speaks(const struct config_route *route, const struct client_hello *hello)

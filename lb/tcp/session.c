@@ -107,6 +107,7 @@ void session_tune(struct session *session)
     if (session->tuned)
         return;
     session->tuned = true;
+    preread_forget(session);
     /* It cannot fail on a socket that took the others; if it did, the session would go on as well.
      */
     if (address_is_inet(&server->address))
@@ -193,8 +194,7 @@ void session_detach(struct session *session)
     relay_discard(session, SERVER);
     session_leave_server(session);
     preread_free(session);
-    if (session->ticket != GATE_NO_TICKET)
-        gate_leave(session->policy->gate, session->ticket);
+    gate_leave(session->policy->gate, session->ticket);
     session->state = SESSION_ENDED;
     list_add_tail(&tcp->ended, &session->link);
     tcp->live--;
@@ -391,8 +391,7 @@ void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
     if (session == NULL) {
         metrics_add(tcp->env.metrics, METRIC_ACCEPT_ERRORS, 1);
         socket_close(fd, true);
-        if (ticket != GATE_NO_TICKET)
-            gate_leave(policy->gate, ticket);
+        gate_leave(policy->gate, ticket);
         tcp->env.ended(tcp->env.owner, policy);
         return;
     }

@@ -33,11 +33,11 @@ struct preread {
     bool told;                      /* it told the client's address and the one that it used */
     union inet_address peer;        /* who is really connected */
     union inet_address destination; /* if told */
-    uint8_t *tlvs;                  /* of the header */
+    /* For the header that a server gets, as far as its pool asks for it: */
+    uint8_t *tlvs; /* of the client's header */
     uint32_t tlv_length;
-    uint8_t alpn_length;
-    char sni[CLIENT_HELLO_SNI_MAX + 1];
-    uint8_t alpn[CLIENT_HELLO_ALPN_MAX]; /* the one protocol offered, or routed by */
+    struct client_hello *hello;
+    const struct config_route *route;
 };
 
 struct session {
@@ -136,6 +136,8 @@ void preread_event(struct session *session);
  * be remembered of a header. -ENOMEM: the session is to be given up. */
 must_check int preread_restore(struct session *session, const struct session_record *record);
 must_check int preread_remember(struct session *session, const struct session_record *record);
+/* No other server will be tried: what only a header tells is of no use any more. */
+void preread_forget(struct session *session);
 void preread_free(struct session *session);
 
 /* ---- route.c ---- */

@@ -13,8 +13,9 @@
  *                                              resetting      a side was reset; what it sent
  *                                                             before is still being delivered
  *
- * Knows no thread and no configuration: the loop, the clock and the choice of a server come in
- * through struct tcp_env, so a test drives sessions by hand.
+ * Knows no thread and reads no configuration: the loop, the clock and the choice of a server come
+ * in through struct tcp_env, so a test drives sessions by hand. A policy borrows the listener's
+ * networks and routes as the configuration has them.
  */
 #pragma once
 
@@ -195,14 +196,16 @@ uint32_t tcp_drain(struct tcp *tcp, uint32_t *cursor, uint32_t paced, uint64_t u
 /*
  * All of a session, explicit and flat. Descriptors travel beside it; they are out of epoll when
  * export returns. A session that had no server yet (or was still connecting) passes as client only:
- * server[0] is 0.
+ * server[0] is 0, and `data` is what was read of the client, from its first byte on.
  */
 struct session_record {
     uint64_t id;
     uint32_t state;               /* enum session_state */
     int32_t client_fd, server_fd; /* -1: none */
     union inet_address client;
-    union inet_address via; /* who sent its PROXY header; AF_UNSPEC: nobody */
+    /* Who sent its PROXY header, and the address that it told the client had used; AF_UNSPEC:
+     * nobody, or the header is among the bytes. What else it told (TLVs) stays behind. */
+    union inet_address via, destination;
     char listener[CONFIG_NAME_MAX + 1];
     char pool[CONFIG_NAME_MAX + 1];
     char server[CONFIG_NAME_MAX + 1];

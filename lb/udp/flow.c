@@ -222,12 +222,6 @@ static bool may_come_in(const struct udp_port *port, const union inet_address *c
            gate_is_dry(gate);
 }
 
-static void leave_gate(const struct udp_port *port, uint32_t ticket)
-{
-    if (ticket != GATE_NO_TICKET)
-        gate_leave(port->policy->gate, ticket);
-}
-
 static void on_new(struct flow *flow, struct udp_port *port, const struct flow_key *key,
                    uint64_t hash)
 {
@@ -262,7 +256,7 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
         return NULL;
     }
     if (!make_room(port)) {
-        leave_gate(port, ticket);
+        gate_leave(port->policy->gate, ticket);
         *out_why = METRIC_DROP_FLOW_LIMIT;
         return NULL;
     }
@@ -291,7 +285,7 @@ fail:
     }
     if (flow != NULL)
         slab_put(&udp->flows, flow);
-    leave_gate(port, ticket);
+    gate_leave(port->policy->gate, ticket);
     unreserve(port);
     return NULL;
 }
@@ -355,7 +349,7 @@ void flow_end(struct flow *flow, enum flow_end_reason reason)
     list_del(&flow->touched);
     list_del(&flow->order);
     list_add_tail(&udp->ended, &flow->order);
-    leave_gate(flow->port, flow->ticket);
+    gate_leave(flow->port->policy->gate, flow->ticket);
     unreserve(flow->port);
     udp->live--;
 }

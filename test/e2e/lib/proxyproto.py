@@ -43,24 +43,6 @@ def crc32c(data):
     return crc ^ 0xffffffff
 
 
-# ---- configuring ----
-
-class _Array(int):
-    """Rendered by lib.config as a number is: by its str()."""
-    def __new__(cls, text):
-        made = super().__new__(cls)
-        made.text = text
-        return made
-
-    def __str__(self):
-        return self.text
-
-
-def array(*words):
-    """A value of networks or of words: lib.config writes a list as ( ), which is for groups."""
-    return _Array("[ " + ", ".join(f'"{word}"' for word in words) + " ]")
-
-
 # ---- writing ----
 
 def v1(source, destination, word=None):

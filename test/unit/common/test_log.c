@@ -639,6 +639,18 @@ static void test_no_descriptor_is_left(void **state)
     assert_int_equal(after, before);
 }
 
+static void test_told_again_after_a_second(void **state)
+{
+    uint64_t told_ms = 0;
+
+    (void)state;
+    assert_true(log_is_due(&told_ms, 5000));
+    assert_false(log_is_due(&told_ms, 5000));
+    assert_false(log_is_due(&told_ms, 5999));
+    assert_true(log_is_due(&told_ms, 6000));
+    assert_int_equal(told_ms, 6000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -662,6 +674,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_device_that_is_always_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_disk_that_is_full_for_a_while, setup, teardown),
+        cmocka_unit_test(test_told_again_after_a_second),
         cmocka_unit_test_setup_teardown(test_no_descriptor_is_left, setup, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

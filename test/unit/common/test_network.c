@@ -136,6 +136,19 @@ static void has_what_it_covers(void **state)
     assert_false(has("2001:db8::/33", "[2001:db8:8000::1]:1"));
 }
 
+static void any_of_several(void **state)
+{
+    (void)state;
+    struct network network[] = {parsed("10.0.0.0/8"), parsed("2001:db8::/32")};
+    union inet_address v4 = address_of("10.1.2.3:1"), v6 = address_of("[2001:db8::1]:1");
+    union inet_address other = address_of("11.0.0.0:1");
+    assert_true(network_any_has(network, 2, &v4));
+    assert_true(network_any_has(network, 2, &v6));
+    assert_false(network_any_has(network, 1, &v6));
+    assert_false(network_any_has(network, 2, &other));
+    assert_false(network_any_has(NULL, 0, &v4));
+}
+
 static void makes_no_difference_between_folded_and_mapped(void **state)
 {
     (void)state;
@@ -168,6 +181,7 @@ int main(void)
         cmocka_unit_test(holds_ipv4_mapped),
         cmocka_unit_test(says_why_not),
         cmocka_unit_test(has_what_it_covers),
+        cmocka_unit_test(any_of_several),
         cmocka_unit_test(makes_no_difference_between_folded_and_mapped),
         cmocka_unit_test(masks_every_number_of_bits),
     };

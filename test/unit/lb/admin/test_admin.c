@@ -221,10 +221,10 @@ static void tells_its_status(void **state)
 static void shows_listeners(void **state)
 {
     struct bench *bench = *state;
-    assert_reply(
-        bench, "show listeners",
-        "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
-        "\"protocol\":\"tcp\",\"pool\":\"web\",\"sessions\":0,\"max_connections\":null}]}");
+    assert_reply(bench, "show listeners",
+                 "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
+                 "\"protocol\":\"tcp\",\"pool\":\"web\",\"sessions\":0,\"max_connections\":null,"
+                 "\"gate\":null}]}");
     bench->control->listener.limit = 100;
     json_t *rows = data_of(bench, "show listeners");
     assert_int_equal(number_at(json_array_get(rows, 0), "max_connections"), 100);
@@ -236,9 +236,10 @@ static void shows_listeners_of_udp(void **state)
     struct bench *bench = *state;
     bench->control->listen.protocol = CONFIG_PROTOCOL_UDP;
     atomic_store(&bench->control->listener.flows, 7);
-    assert_reply(bench, "show listeners",
-                 "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
-                 "\"protocol\":\"udp\",\"pool\":\"web\",\"flows\":7,\"max_flows\":null}]}");
+    assert_reply(
+        bench, "show listeners",
+        "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
+        "\"protocol\":\"udp\",\"pool\":\"web\",\"flows\":7,\"max_flows\":null,\"gate\":null}]}");
     bench->control->listener.flow_limit = 5000;
     json_t *rows = data_of(bench, "show listeners");
     assert_int_equal(number_at(json_array_get(rows, 0), "max_flows"), 5000);

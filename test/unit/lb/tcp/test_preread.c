@@ -249,6 +249,41 @@ static void test_half_a_header_in_another_process(void **state)
     world_close(&w);
 }
 
+/* Where it came from, by whom, and by which route, is known there too. */
+static void test_who_it_is_in_another_process(void **state)
+{
+    static char any[] = "", pool[] = "routed";
+    struct network told_from;
+    struct config_route route = {
+        .sni = any, .alpn = any, .from = {.network = &told_from, .count = 1}, .pool = pool};
+    struct world w;
+    struct session_record record;
+    const char *why;
+
+    (void)state;
+    assert_int_equal(network_parse(&told_from, "192.0.2.0/24", &why), 0);
+    open_edge(&w);
+    w.policy.routes = &route;
+    w.policy.route_count = 1;
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE "hello");
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, "hello");
+    struct server *server = server_take(chain.session->server);
+    assert_true(server_enter(server));
+    assert_int_equal(session_export(chain.session, &record), 0);
+    assert_string_equal(record.pool, "routed");
+    tcp_reap(w.tcp);
+    assert_int_equal(session_import(w.tcp, &w.policy, server, &record), 0);
+    chain.session = world_newest(&w);
+    assert_string_equal(chain.session->pool_name, "routed");
+    assert_int_equal(inet_address_port(&chain.session->client), 4711);
+    assert_int_equal(inet_address_port(&chain.session->preread->destination), 443);
+    assert_int_equal(chain.session->preread->peer.v4.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
 static void test_refused_by_the_address_that_was_told(void **state)
 {
     struct world w;
@@ -308,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_a_fin_before_the_header_is_whole),
         cmocka_unit_test(test_a_fin_behind_the_header_is_a_half_close),
         cmocka_unit_test(test_half_a_header_in_another_process),
+        cmocka_unit_test(test_who_it_is_in_another_process),
         cmocka_unit_test(test_refused_by_the_address_that_was_told),
         cmocka_unit_test(test_one_session_of_a_source_at_once),
     };
