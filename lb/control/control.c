@@ -83,6 +83,9 @@ static void announce(struct control *control)
         return;
     control->announced = true;
     control->state = CONTROL_RUNNING;
+    /* Who hears of it comes at once: the last verdict does not wait for its turn. */
+    if (uv_is_active((uv_handle_t *)&control->publish_timer))
+        control_publish(control, true);
     log_info("ready", LOG_U("workers", control->worker_count),
              LOG_U("listeners", control->config->listener_count),
              LOG_U("session_limit", control->limits.sessions),
