@@ -60,7 +60,7 @@ static void test_every_split_of_a_header(void **state)
         world_settle(&w);
         if (split < strlen(LINE)) {
             assert_int_equal(chain.session->state, SESSION_PREREAD);
-            say(chain.client, LINE + split);
+            say(chain.client, &LINE[split]);
         }
         say(chain.client, "hello");
         chain.server = world_served(&w, 0);
@@ -169,7 +169,7 @@ static void test_bytes_do_not_extend_the_deadline(void **state)
     open_edge(&w);
     struct chain chain = world_client(&w);
     for (int i = 0; i < 9; i++) {
-        assert_int_equal(send(chain.client, LINE + i, 1, MSG_NOSIGNAL), 1);
+        assert_int_equal(send(chain.client, &LINE[i], 1, MSG_NOSIGNAL), 1);
         world_settle(&w);
         world_pass(&w, 110);
         assert_int_equal(chain.session->state, SESSION_PREREAD);
@@ -242,7 +242,7 @@ static void test_half_a_header_in_another_process(void **state)
     assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
     free(record.data);
     chain.session = world_newest(&w);
-    say(chain.client, LINE "hello" + 21);
+    say(chain.client, &(LINE "hello")[21]);
     chain.server = world_served(&w, 0);
     assert_gets(&w, chain.server, "hello");
     chain_finish(&w, &chain);
