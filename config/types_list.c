@@ -87,9 +87,10 @@ static int set_networks(const struct config_key *key, void *field, const char *t
                         struct text *why)
 {
     (void)key;
+    /* One more: none at all is no allocation of nothing. */
     struct config_networks read = {
         .text = strdup(text),
-        .network = calloc(MAX(count_items(text), 1), sizeof(*read.network)),
+        .network = calloc(count_items(text) + 1, sizeof(*read.network)),
     };
     int rc = -ENOMEM;
     if (read.text != NULL && read.network != NULL)
