@@ -73,7 +73,8 @@ struct proxy_header {
 
 /*
  * Reads the header that the bytes begin with; more bytes may follow it. *out is set on PROXY_WHOLE
- * only. *why is set on PROXY_WRONG only, to a phrase such as "the checksum is wrong".
+ * only, but for its length, which on PROXY_PARTIAL is that of the header once the bytes tell it,
+ * and 0 before. *why is set on PROXY_WRONG only, to a phrase such as "the checksum is wrong".
  *
  * PROXY_NONE comes as soon as the bytes differ from both signatures, PROXY_WRONG as soon as a field
  * of the line or one of the fixed 16 bytes is. The block behind those is judged when it is whole.

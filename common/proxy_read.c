@@ -353,7 +353,8 @@ static enum proxy_result read_v2(const uint8_t *bytes, size_t size, struct proxy
     enum proxy_result result = read_fixed(bytes, size, &family, &length, why);
     if (result != PROXY_WHOLE)
         return result;
-    if (size - PROXY_V2_FIXED < length)
+    header->length = PROXY_V2_FIXED + length;
+    if (size < header->length)
         return PROXY_PARTIAL;
 
     const uint8_t *block = bytes + PROXY_V2_FIXED;
@@ -363,7 +364,7 @@ static enum proxy_result read_v2(const uint8_t *bytes, size_t size, struct proxy
                                     .local = is_local || !is_inet,
                                     .type = is_local ? 0 : family->type,
                                     .tlvs = {block + family->block, length - family->block},
-                                    .length = PROXY_V2_FIXED + length};
+                                    .length = header->length};
     if (!header->local)
         read_block(block, family->family, header);
     return read_tlvs(bytes, header, why);
@@ -382,6 +383,7 @@ static enum proxy_result match(const uint8_t *bytes, size_t size, const char *si
 enum proxy_result proxy_header_read(const uint8_t *bytes, size_t size, struct proxy_header *out,
                                     const char **why)
 {
+    out->length = 0;
     if (size == 0)
         return PROXY_PARTIAL;
     /* The signatures differ in their first byte. */
@@ -392,9 +394,11 @@ enum proxy_result proxy_header_read(const uint8_t *bytes, size_t size, struct pr
     if (result != PROXY_WHOLE)
         return result;
 
-    struct proxy_header header;
+    struct proxy_header header = {0};
     result = is_v1 ? read_v1(bytes, size, &header, why) : read_v2(bytes, size, &header, why);
     if (result == PROXY_WHOLE)
         *out = header;
+    else if (result == PROXY_PARTIAL && !is_v1)
+        out->length = header.length;
     return result;
 }

@@ -151,7 +151,9 @@ static bool read_header(struct session *session)
 
     switch (proxy_header_read(preread->bytes, preread->used, &header, &why)) {
     case PROXY_PARTIAL:
-        return false;
+        if (header.length <= session->policy->preread_max)
+            return false;
+        break;
     case PROXY_NONE:
         if (session->policy->proxy_in != CONFIG_PROXY_REQUIRED)
             return is_done_with_header(session);

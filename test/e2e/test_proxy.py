@@ -320,6 +320,7 @@ WRONG = {
     "v2 IPv4 too short": proxy.head(bytes(11)),
     "v2 IPv6 too short": proxy.head(bytes(35), family=proxy.TCP6),
     "v2 longer than preread_max": proxy.head(bytes(12) + proxy.tlv(proxy.NOOP, bytes(20000))),
+    "v2 that declares more than preread_max": proxy.head(bytes(20000))[:28],
     "v2 half a TLV": proxy.head(bytes(12) + b"\x02\x00"),
     "v2 TLV beyond the end": proxy.head(bytes(12) + b"\x02\x00\x05abcd"),
     "v2 wrong CRC": proxy.head(bytes(12) + proxy.tlv(proxy.CRC32C, b"abcd")),
