@@ -7,15 +7,11 @@
 #pragma once
 
 #include "test/unit/lb/health/peer.h"
+#include "test/unit/network.h"
 
-#include <fcntl.h>
-#include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/udp.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/wait.h>
 
 struct yard;
 /* The last datagram is in yard->request. */
@@ -131,40 +127,6 @@ static inline void yard_run_deadline(struct yard *yard)
     while (yard->bench.done == done)
         uv_run(&yard->bench.loop, UV_RUN_ONCE);
     assert_int_equal(yard->bench.done, done + 1);
-}
-
-/* ---- A network of one's own ---- */
-
-/* In a child with all rights over a network that has nothing but loopback; skips where that is not
- * allowed.
- */
-static inline bool enter_network(void)
-{
-    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
-        return false;
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    bool up = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &loopback) == 0;
-    close(fd);
-    return up;
-}
-
-static inline void run_in_network(void (*body)(void))
-{
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (!enter_network())
-            _exit(77);
-        body();
-        _exit(0);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip();
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static inline uint16_t icmp_checksum(const void *bytes, size_t size)

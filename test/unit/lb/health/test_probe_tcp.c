@@ -2,14 +2,10 @@
  * The tcp probe and the socket that probes share, against real servers on the loop of the test.
  */
 #include "test/unit/lb/health/peer.h"
+#include "test/unit/network.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <net/if.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 static const struct script silent = {.end = PEER_HOLDS};
 
@@ -278,49 +274,23 @@ static void without_descriptors_there_is_no_verdict(void **state)
 
 #define ONLY_PORT "40001"
 
-/* In the child, in a network of its own whose only port for connections is the one it probes. */
-static bool is_refused_by_own_port(void)
+/* In a network whose only port for connections is the one that is probed. */
+static void meet_oneself(void)
 {
     struct bench bench;
+    assert_true(network_set("ipv4/ip_local_port_range", ONLY_PORT " " ONLY_PORT));
     bench_begin(&bench);
     bench_address(&bench, "127.0.0.1:" ONLY_PORT);
     bench_run(&bench, "tcp");
-    bool refused = strcmp(bench.detail, connect_detail(&bench, "connection refused")) == 0;
+    assert_string_equal(bench.detail, connect_detail(&bench, "connection refused"));
     bench_end(&bench);
-    return refused;
-}
-
-static bool make_network(void)
-{
-    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
-        return false;
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    bool up = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &loopback) == 0;
-    close(fd);
-    int range = open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY);
-    bool set = range >= 0 && write(range, ONLY_PORT " " ONLY_PORT, 11) == 11;
-    close(range);
-    return up && set;
 }
 
 /* Nothing listens there, and yet connect(2) succeeds: both ends are one socket. */
 static void a_connection_to_itself_is_no_server(void **state)
 {
     (void)state;
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (!make_network())
-            _exit(77);
-        _exit(is_refused_by_own_port() ? 0 : 1);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip();
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    network_run(meet_oneself);
 }
 
 int main(void)

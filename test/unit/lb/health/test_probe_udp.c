@@ -218,7 +218,7 @@ static void meet_an_unreachable_host(void)
 static void fails_where_the_host_is_unreachable(void **state)
 {
     (void)state;
-    run_in_network(meet_an_unreachable_host);
+    network_run(meet_an_unreachable_host);
 }
 
 static void meet_a_narrow_path(void)
@@ -247,7 +247,7 @@ static void meet_a_narrow_path(void)
 static void a_narrow_path_says_nothing_of_the_server(void **state)
 {
     (void)state;
-    run_in_network(meet_a_narrow_path);
+    network_run(meet_a_narrow_path);
 }
 
 #define ONLY_PORT "40001"
@@ -270,7 +270,7 @@ static void meet_oneself(void)
 static void its_own_datagram_is_no_reply(void **state)
 {
     (void)state;
-    run_in_network(meet_oneself);
+    network_run(meet_oneself);
 }
 
 /* ---- The deadline ---- */
