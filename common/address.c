@@ -156,6 +156,22 @@ int address_parse(struct address *out, const char *text, const char **why)
     return parse_v4(out, text, colon, why);
 }
 
+int inet_address_parse(union inet_address *out, const char *text, const char **why)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    char host[INET6_ADDRSTRLEN + IF_NAMESIZE];
+    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
+        *out = (union inet_address){.v4 = v4};
+        return 0;
+    }
+    copy_host(host, sizeof(host), text, text + strlen(text));
+    int rc = parse_v6_host(&v6, host, why);
+    if (rc == 0)
+        *out = (union inet_address){.v6 = v6};
+    return rc;
+}
+
 /* ---- To text ---- */
 
 static void format_v4(const struct sockaddr_in *v4, char text[ADDRESS_TEXT_MAX])
@@ -230,11 +246,40 @@ bool address_equal(const struct address *a, const struct address *b)
     return address_is_inet(a) && inet_address_equal(&a->inet, &b->inet);
 }
 
-bool address_is_wildcard(const struct address *address)
+bool inet_address_is_wildcard(const union inet_address *address)
 {
     if (address->any.sa_family == AF_INET)
         return address->v4.sin_addr.s_addr == htonl(INADDR_ANY);
     return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr);
+}
+
+bool inet_address_is_loopback(const union inet_address *address)
+{
+    if (address->any.sa_family == AF_INET)
+        return ntohl(address->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
+}
+
+bool inet_address_is_multicast(const union inet_address *address)
+{
+    if (address->any.sa_family == AF_INET)
+        return IN_MULTICAST(ntohl(address->v4.sin_addr.s_addr));
+    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_MULTICAST(&address->v6.sin6_addr);
+}
+
+bool address_is_wildcard(const struct address *address)
+{
+    return address_is_inet(address) && inet_address_is_wildcard(&address->inet);
+}
+
+bool inet_address_same_host(const union inet_address *a, const union inet_address *b)
+{
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+    return IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr) &&
+           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
 }
 
 uint16_t inet_address_port(const union inet_address *address)

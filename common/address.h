@@ -44,6 +44,12 @@ struct address {
  */
 must_check int address_parse(struct address *out, const char *text, const char **why);
 
+/*
+ * Reads an IP address by itself: "10.0.0.1", "2001:db8::1", "fe80::1%eth0". As address_parse; the
+ * port is 0.
+ */
+must_check int inet_address_parse(union inet_address *out, const char *text, const char **why);
+
 /* Writes what address_parse reads; never more than ADDRESS_TEXT_MAX bytes. Returns `text`. */
 char *address_format(const struct address *address, char text[ADDRESS_TEXT_MAX]);
 char *inet_address_format(const union inet_address *address, char text[ADDRESS_TEXT_MAX]);
@@ -54,6 +60,11 @@ bool inet_address_equal(const union inet_address *a, const union inet_address *b
 bool address_is_inet(const struct address *address);
 /* True for 0.0.0.0 and [::]. */
 bool address_is_wildcard(const struct address *address);
+bool inet_address_is_wildcard(const union inet_address *address);
+bool inet_address_is_loopback(const union inet_address *address);
+bool inet_address_is_multicast(const union inet_address *address);
+/* As they are, the ports apart. */
+bool inet_address_same_host(const union inet_address *a, const union inet_address *b);
 
 /* 0 for a Unix socket. */
 uint16_t address_port(const struct address *address);

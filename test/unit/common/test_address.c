@@ -47,6 +47,67 @@ static void reads_what_it_writes(void **state)
     }
 }
 
+static void reads_an_address_by_itself(void **state)
+{
+    (void)state;
+    static const char *const good[][2] = {
+        {"10.0.0.1", "10.0.0.1:0"},
+        {"2001:DB8::1", "[2001:db8::1]:0"},
+        {"::", "[::]:0"},
+        {"fe80::1%lo", "[fe80::1%lo]:0"},
+    };
+    static const char *const bad[] = {"",      "10.0.0.1:80", "[2001:db8::1]", "10.0.0",
+                                      "a.b.c", "10.0.0.1%lo", "fe80::1",       "2001:db8::1%lo"};
+    union inet_address address;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        char text[ADDRESS_TEXT_MAX];
+        const char *why;
+        assert_int_equal(inet_address_parse(&address, good[i][0], &why), 0);
+        assert_string_equal(inet_address_format(&address, text), good[i][1]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        union inet_address before = address;
+        const char *why = NULL;
+        assert_int_equal(inet_address_parse(&address, bad[i], &why), -EINVAL);
+        assert_non_null(why);
+        assert_memory_equal(&address, &before, sizeof(address));
+    }
+}
+
+static void same_host_whatever_the_port(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } pairs[] = {
+        {"10.0.0.1:80", "10.0.0.1:81", true},
+        {"10.0.0.1:80", "10.0.0.2:80", false},
+        {"[2001:db8::1]:80", "[2001:db8::1]:0", true},
+        {"[2001:db8::1]:80", "[2001:db8::2]:80", false},
+        {"[fe80::1%1]:80", "[fe80::1%2]:80", false},
+        {"[::ffff:10.0.0.1]:80", "10.0.0.1:80", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        struct address a = parsed(pairs[i].a), b = parsed(pairs[i].b);
+        assert_int_equal(inet_address_same_host(&a.inet, &b.inet), pairs[i].same);
+    }
+}
+
+static void kinds_of_addresses(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"0.0.0.0:1",  "[::]:1",         "127.8.0.1:1",
+                                        "[::1]:1",    "224.0.0.1:1",    "[ff02::1]:1",
+                                        "10.0.0.1:1", "[2001:db8::1]:1"};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct address address = parsed(texts[i]);
+        assert_int_equal(inet_address_is_wildcard(&address.inet), i / 2 == 0);
+        assert_int_equal(inet_address_is_loopback(&address.inet), i / 2 == 1);
+        assert_int_equal(inet_address_is_multicast(&address.inet), i / 2 == 2);
+    }
+}
+
 static void reads_other_spellings(void **state)
 {
     (void)state;
@@ -248,11 +309,19 @@ static void hashes_what_it_should(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_it_writes),       cmocka_unit_test(reads_other_spellings),
-        cmocka_unit_test(fills_in_what_bind_wants),   cmocka_unit_test(says_what_is_wrong),
-        cmocka_unit_test(takes_the_longest_path),     cmocka_unit_test(compares),
-        cmocka_unit_test(answers_questions),          cmocka_unit_test(folds_mapped_addresses),
-        cmocka_unit_test(hashes_the_same_everywhere), cmocka_unit_test(hashes_what_it_should),
+        cmocka_unit_test(reads_an_address_by_itself),
+        cmocka_unit_test(same_host_whatever_the_port),
+        cmocka_unit_test(kinds_of_addresses),
+        cmocka_unit_test(reads_what_it_writes),
+        cmocka_unit_test(reads_other_spellings),
+        cmocka_unit_test(fills_in_what_bind_wants),
+        cmocka_unit_test(says_what_is_wrong),
+        cmocka_unit_test(takes_the_longest_path),
+        cmocka_unit_test(compares),
+        cmocka_unit_test(answers_questions),
+        cmocka_unit_test(folds_mapped_addresses),
+        cmocka_unit_test(hashes_the_same_everywhere),
+        cmocka_unit_test(hashes_what_it_should),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
