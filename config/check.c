@@ -145,6 +145,16 @@ bool config_link(struct config *config)
     return true;
 }
 
+bool config_is_fed(const struct config_listener *listener, const char *pool)
+{
+    if (listener->pool != NULL && strcmp(listener->pool, pool) == 0)
+        return true;
+    for (size_t i = 0; i < listener->route_count; i++)
+        if (listener->routes[i].pool != NULL && strcmp(listener->routes[i].pool, pool) == 0)
+            return true;
+    return false;
+}
+
 static void refuse_pool(struct config_loader *loader, const struct config *config,
                         char *const *pool, const void *around)
 {
@@ -358,6 +368,7 @@ void config_check(struct config_loader *loader, struct config *config)
         check_weights(loader, pool);
         check_health(loader, pool);
         config_check_proxy_out(loader, config, pool);
+        config_check_source(loader, config, pool);
     }
     check_pools_exist(loader, config);
 }

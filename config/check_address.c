@@ -21,24 +21,6 @@ static union inet_address folded(const struct config_address *address)
     return inet;
 }
 
-/* Without the port. */
-static bool same_host(const union inet_address *a, const union inet_address *b)
-{
-    if (a->any.sa_family != b->any.sa_family)
-        return false;
-    if (a->any.sa_family == AF_INET)
-        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
-    return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof(a->v6.sin6_addr)) == 0 &&
-           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
-}
-
-static bool is_loopback(const union inet_address *address)
-{
-    if (address->any.sa_family == AF_INET)
-        return ntohl(address->v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-    return IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
-}
-
 /* A wildcard takes its own family, and an IPv6 one without v6only the other too. */
 static bool covers(const struct config_listener *listener, const union inet_address *address)
 {
@@ -85,7 +67,7 @@ static bool overlaps(const struct config_listener *a, const struct config_listen
         return false;
     union inet_address host_a = folded(&a->bind);
     union inet_address host_b = folded(&b->bind);
-    return same_host(&host_a, &host_b) || covers(a, &host_b) || covers(b, &host_a);
+    return inet_address_same_host(&host_a, &host_b) || covers(a, &host_b) || covers(b, &host_a);
 }
 
 static void check_overlap(struct config_loader *loader, const struct config *config, size_t index)
@@ -108,23 +90,13 @@ static void check_overlap(struct config_loader *loader, const struct config *con
 
 /* ---- Servers ---- */
 
-static bool is_fed(const struct config_listener *listener, const char *pool)
-{
-    if (listener->pool != NULL && strcmp(listener->pool, pool) == 0)
-        return true;
-    for (size_t i = 0; i < listener->route_count; i++)
-        if (listener->routes[i].pool != NULL && strcmp(listener->routes[i].pool, pool) == 0)
-            return true;
-    return false;
-}
-
 /* What comes to the pool: a bit for each protocol. */
 static unsigned protocols_of(const struct config *config, const struct config_pool *pool)
 {
     unsigned protocols = 0;
     for (size_t i = 0; i < config->listener_count && pool->name != NULL; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (is_fed(listener, pool->name))
+        if (config_is_fed(listener, pool->name))
             protocols |= 1u << listener->protocol;
     }
     return protocols;
@@ -159,7 +131,7 @@ static bool check_server(struct config_loader *loader, const struct config_serve
 /* True when a connection to the address ends on this machine. */
 static bool is_local(const struct ifaddrs *interfaces, const union inet_address *address)
 {
-    if (is_loopback(address))
+    if (inet_address_is_loopback(address))
         return true;
     for (const struct ifaddrs *one = interfaces; one != NULL; one = one->ifa_next) {
         union inet_address own = {0};
@@ -171,7 +143,7 @@ static bool is_local(const struct ifaddrs *interfaces, const union inet_address 
             memcpy(&own.v6, one->ifa_addr, sizeof(own.v6));
         else
             continue;
-        if (same_host(&own, address))
+        if (inet_address_same_host(&own, address))
             return true;
     }
     return false;
@@ -184,7 +156,8 @@ static bool leads_back(const struct config_server *server, const struct config_l
         return false;
     union inet_address host = folded(&server->address);
     union inet_address bound = folded(&listener->bind);
-    return same_host(&host, &bound) || (covers(listener, &host) && is_local(interfaces, &host));
+    return inet_address_same_host(&host, &bound) ||
+           (covers(listener, &host) && is_local(interfaces, &host));
 }
 
 /* Of another protocol it is another program's port. A pool that nobody feeds may be fed by all. */

@@ -45,10 +45,25 @@ static int64_t proxy_version(const struct config_pool *pool)
                                                       : 0;
 }
 
-void config_put_proxy_versions(struct config *config)
+/* The first of each family: a probe goes the way that sessions go. */
+static void put_probe_sources(struct config_pool *pool)
 {
-    for (size_t i = 0; i < config->pool_count; i++)
+    pool->health.source_v4 = pool->health.source_v6 = (union inet_address){0};
+    for (size_t i = pool->source.count; i > 0; i--) {
+        const union inet_address *source = &pool->source.address[i - 1];
+        if (source->any.sa_family == AF_INET)
+            pool->health.source_v4 = *source;
+        else
+            pool->health.source_v6 = *source;
+    }
+}
+
+void config_put_probe_values(struct config *config)
+{
+    for (size_t i = 0; i < config->pool_count; i++) {
         config->pools[i].health.proxy_version = proxy_version(&config->pools[i]);
+        put_probe_sources(&config->pools[i]);
+    }
 }
 
 void config_complete(struct config *config)
@@ -57,5 +72,5 @@ void config_complete(struct config *config)
         config->weir.workers = MIN(MAX(cpu_count(), 1), WORKERS_MAX);
     for (size_t i = 0; i < config->pool_count; i++)
         complete_health(&config->pools[i].health);
-    config_put_proxy_versions(config);
+    config_put_probe_values(config);
 }

@@ -92,6 +92,17 @@ struct config_networks {
     size_t count;
 };
 
+/* Most addresses that one pool may connect from. */
+#define CONFIG_SOURCES_MAX 64
+
+/* What a pool's servers are connected to from: as written, and as read. */
+struct config_sources {
+    char *text;                  /* "10.0.0.5, 2001:db8::5", "client"; "" whatever fits */
+    bool client;                 /* each session's own client; no addresses then */
+    union inet_address *address; /* ports 0; in the order of the file, none twice */
+    size_t count;                /* at most CONFIG_SOURCES_MAX */
+};
+
 /* Numbers are int64_t throughout: durations in milliseconds, sizes in bytes, counts plain. */
 struct config_weir {
     int64_t workers;         /* never 0: the loader puts the number of CPUs */
@@ -120,6 +131,8 @@ struct config_health {
     int64_t port;   /* 0: the server's own */
     bool send_proxy;
     int64_t proxy_version; /* of the header that a probe begins with: 0 none, 1 or 2; completed */
+    union inet_address source_v4; /* what it connects from; AF_UNSPEC: whatever fits; completed */
+    union inet_address source_v6;
     /* http */
     char *path;
     char *host;   /* "": the server's address */
@@ -156,6 +169,7 @@ struct config_pool {
     int64_t drain_deadline;
     int64_t send_proxy;      /* enum config_send_proxy */
     int64_t send_proxy_tlvs; /* bits of enum config_tlv */
+    struct config_sources source;
     struct config_health health;
     struct config_server *servers;
     size_t server_count;

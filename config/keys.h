@@ -79,6 +79,7 @@ extern const struct config_type config_type_mode;     /* int64_t, written in oct
 extern const struct config_type config_type_switch;   /* bool */
 extern const struct config_type config_type_address;  /* struct config_address */
 extern const struct config_type config_type_networks; /* struct config_networks */
+extern const struct config_type config_type_sources;  /* struct config_sources */
 extern const struct config_type config_type_words;    /* int64_t, bits by index of `choices` */
 
 struct config_key {

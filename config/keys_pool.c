@@ -106,6 +106,15 @@ static const struct config_key rows[] = {
      .help = "What else a header of version 2 carries: authority (the host name that a TLS client "
              "asks for), alpn (the protocol that it offers), unique-id (one for each session), "
              "crc32c (a checksum), received (what the client's own header carried is passed on)."},
+    {.section = SECTION_POOL,
+     .name = "source",
+     SOURCES(config_pool, source),
+     .standard = "",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "What servers are connected to from: addresses of this machine, at most 64; each "
+             "server needs one of its family. \"client\": each client's own address (the one "
+             "that its PROXY header tells), which takes routes that lead the servers' replies to "
+             "weir, see docs/edge.md; probes connect from weir's. [ ]: the kernel chooses."},
 
     /* pools.servers */
     {.section = SECTION_SERVER,

@@ -59,6 +59,8 @@ void config_check_routes(struct config_loader *loader, const struct config_liste
 void config_check_proxy_in(struct config_loader *loader, const struct config_listener *listener);
 void config_check_proxy_out(struct config_loader *loader, const struct config *config,
                             const struct config_pool *pool);
+void config_check_source(struct config_loader *loader, const struct config *config,
+                         const struct config_pool *pool);
 void config_check_addresses(struct config_loader *loader, const struct config *config);
 void config_complete(struct config *config);
 
@@ -70,4 +72,7 @@ bool config_networks_have(const struct config_networks *networks, const struct n
  * pool_index of every listener and route; false when one names a pool that does not exist.
  */
 must_check bool config_link(struct config *config);
-void config_put_proxy_versions(struct config *config);
+void config_put_probe_values(struct config *config);
+
+/* Does the listener, or a route of it, lead to the pool of that name? */
+bool config_is_fed(const struct config_listener *listener, const char *pool);

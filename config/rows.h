@@ -49,6 +49,8 @@ extern const struct config_rows config_rows_route;
     .type = &config_type_address, FIELD(object, member, struct config_address)
 #define NETWORKS(object, member)                                                                   \
     .type = &config_type_networks, FIELD(object, member, struct config_networks)
+#define SOURCES(object, member)                                                                    \
+    .type = &config_type_sources, FIELD(object, member, struct config_sources)
 #define WORDS(object, member, names)                                                               \
     .type = &config_type_words, .choices = (names), FIELD(object, member, int64_t)
 

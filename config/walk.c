@@ -201,13 +201,17 @@ static bool take_array(struct config_loader *loader, const config_setting_t *arr
 {
     if (!check_elements(loader, array, key))
         return false;
+    char phrase[256];
+    struct text why;
+    text_init(&why, phrase, sizeof(phrase));
     char *value = join_elements(array);
-    if (value != NULL)
-        set_text(loader, key, object, value);
-    else
-        loader->no_memory = true;
+    int rc = value != NULL ? config_key_set(key, object, value, &why) : -ENOMEM;
     free(value);
-    return true;
+    if (rc == -ENOMEM)
+        loader->no_memory = true;
+    else if (rc < 0) /* each element by itself is right */
+        config_loader_error(loader, line_of(array), "%s %s", key->name, phrase);
+    return rc == 0;
 }
 
 /* ---- All values ---- */

@@ -22,6 +22,8 @@ static size_t size_of_field(const struct config_key *key)
         return sizeof(struct config_address);
     if (key->type == &config_type_networks)
         return sizeof(struct config_networks);
+    if (key->type == &config_type_sources)
+        return sizeof(struct config_sources);
     return sizeof(int64_t);
 }
 
@@ -100,7 +102,7 @@ static void inherited_keys_hold_no_memory(void **state)
         count++;
         assert_true(key->section == SECTION_POOL || key->section == SECTION_LISTENER);
         assert_true(key->type != &config_type_string && key->type != &config_type_address &&
-                    key->type != &config_type_networks);
+                    key->type != &config_type_networks && key->type != &config_type_sources);
         assert_non_null(key->standard);
     }
     assert_true(count > 0);
