@@ -138,24 +138,24 @@ static void ask_for_errors(int fd)
 }
 
 /* 0 or an errno. */
-static int connect_and_send(int fd, const struct address *address, const void *bytes, size_t size)
+static int connect_and_send(int fd, const struct probe *probe, const void *bytes, size_t size)
 {
     ask_for_errors(fd);
-    if (connect(fd, &address->any, address->length) < 0)
-        return errno;
+    int error = probe_socket_connect(fd, probe->settings, &probe->address);
+    if (error != 0)
+        return error;
     if (probe_socket_meets_itself(fd))
         return ECONNREFUSED;
     return send(fd, bytes, size, 0) < 0 ? errno : 0;
 }
 
-static int open_socket(const struct address *address, const void *bytes, size_t size,
-                       int *out_error)
+static int open_socket(const struct probe *probe, const void *bytes, size_t size, int *out_error)
 {
-    int fd = socket(address->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(probe->address.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    *out_error = connect_and_send(fd, address, bytes, size);
-    if (!probe_socket_is_own_error(*out_error, address))
+    *out_error = connect_and_send(fd, probe, bytes, size);
+    if (!probe_socket_is_own_error(*out_error, &probe->address))
         return fd;
     close(fd);
     return -*out_error;
@@ -165,7 +165,7 @@ int probe_datagram_send(struct probe_datagram *datagram, const void *bytes, size
                         probe_reply_fn *on_reply)
 {
     int error = 0;
-    int fd = open_socket(&datagram->probe.address, bytes, size, &error);
+    int fd = open_socket(&datagram->probe, bytes, size, &error);
     if (fd < 0)
         return fd;
     int rc = uv_poll_init(datagram->probe.loop, &datagram->poll, fd);

@@ -7,6 +7,7 @@
 #include "lb/health/probe_socket.h"
 
 #include "common/proxy_header.h"
+#include "lb/source/source.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -28,6 +29,18 @@ bool probe_socket_is_own_error(int error, const struct address *address)
     default:
         return false;
     }
+}
+
+int probe_socket_connect(int fd, const struct config_health *settings,
+                         const struct address *address)
+{
+    struct source from = {0};
+
+    if (address->any.sa_family == AF_INET)
+        from.address = settings->source_v4;
+    else if (address->any.sa_family == AF_INET6)
+        from.address = settings->source_v6;
+    return -source_connect(fd, &from, address);
 }
 
 /*

@@ -114,12 +114,13 @@ static void on_writable(uv_poll_t *poll, int status, int events)
     stream->on_connected(stream);
 }
 
-static int open_socket(const struct address *address, int *out_error)
+static int open_socket(const struct probe *probe, int *out_error)
 {
+    const struct address *address = &probe->address;
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    *out_error = connect(fd, &address->any, address->length) < 0 ? errno : 0;
+    *out_error = probe_socket_connect(fd, probe->settings, address);
     if (!probe_socket_is_own_error(*out_error, address))
         return fd;
     close(fd);
@@ -136,9 +137,8 @@ static void watch(struct probe_stream *stream, int events, uv_poll_cb callback)
 int probe_stream_open(struct probe_stream *stream, probe_stream_fn *on_connected,
                       probe_stream_fn *release)
 {
-    const struct address *address = &stream->probe.address;
     int error = 0;
-    int fd = open_socket(address, &error);
+    int fd = open_socket(&stream->probe, &error);
     if (fd < 0)
         return fd;
     int rc = uv_poll_init(stream->probe.loop, &stream->poll, fd);

@@ -16,6 +16,7 @@
 #include "common/base.h"
 #include "config/config.h"
 #include "lb/sched/sched.h"
+#include "lb/source/source.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -91,6 +92,7 @@ struct pool_policy {
     enum config_send_proxy send_proxy;
     uint32_t send_proxy_tlvs; /* enum config_tlv */
     bool hash_port;           /* the key of hash schedulers includes the client's port */
+    struct source_set source; /* what its servers are connected to from */
 };
 
 /* One pool as workers see it. Immutable; shared by all views until something of the pool changes.

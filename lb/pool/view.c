@@ -65,9 +65,9 @@ void view_put(struct view **view)
 
 /* ---- building ---- */
 
-static struct pool_policy policy_of(const struct config_pool *config)
+static void fill_policy(struct pool_policy *out, const struct config_pool *config)
 {
-    return (struct pool_policy){
+    *out = (struct pool_policy){
         .connect_timeout_ms = (uint64_t)config->connect_timeout,
         .retries = (uint32_t)config->retries,
         .when_empty = (enum config_when_empty)config->when_empty,
@@ -75,6 +75,7 @@ static struct pool_policy policy_of(const struct config_pool *config)
         .send_proxy_tlvs = (uint32_t)config->send_proxy_tlvs,
         .hash_port = config->hash == CONFIG_HASH_SOURCE_IP_PORT,
     };
+    source_set_fill(&out->source, &config->source);
 }
 
 static bool has_usable_primary(const struct pool *pool)
@@ -127,7 +128,7 @@ static struct pool_view *pool_view_new(const struct pool *pool, const struct poo
     atomic_init(&view->references, 1);
     view->version = version;
     snprintf(view->name, sizeof(view->name), "%s", pool->config->name);
-    view->policy = policy_of(pool->config);
+    fill_policy(&view->policy, pool->config);
     view->usable = sched_usable(view->sched);
     view->count = (uint32_t)pool->member_count;
     for (uint32_t i = 0; i < view->count; i++)

@@ -8,8 +8,10 @@
 #include "lb/tcp/session.h"
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* So many queued sessions are connected in one go; the run queue goes on with the rest. */
 #define WAKE_BATCH 64
@@ -54,12 +56,56 @@ static void drop_connect(struct session *session)
     session_leave_server(session);
 }
 
+/* Once a second: what one session meets, the next ones meet too. */
+static void tell_source(const struct session *session, const union inet_address *source,
+                        const char *why)
+{
+    union inet_address folded = *source;
+    char from[ADDRESS_TEXT_MAX];
+
+    if (!log_is_due(&session->tcp->source_told_ms, session->tcp->now_ms))
+        return;
+    inet_address_fold(&folded);
+    log_warn("a server cannot be connected to from this source",
+             LOG_S("server", session->server->name),
+             LOG_S("address", session->server->address_text),
+             LOG_S("source", inet_address_format(&folded, from)), LOG_S("pool", session->pool_name),
+             LOG_S("why", why));
+}
+
+/* False: the client's address cannot be one to connect to this server from, and the session ends.
+ */
+static bool choose_source(struct session *session, struct source *out)
+{
+    const struct source_set *set = &session_pool_policy(session)->source;
+
+    if (source_choose(set, &session->server->address, &session->client, out))
+        return true;
+    tell_source(session, &session->client,
+                "the client is of another family than the server, or its address leads nowhere "
+                "from there: give each family a listener and a pool");
+    session_end(session, SESSION_END_NO_SOURCE);
+    return false;
+}
+
+static bool is_source_at_fault(const struct source *source, int error)
+{
+    return source->address.any.sa_family != AF_UNSPEC && socket_error_is_ours(error) &&
+           !socket_error_is_dearth(error);
+}
+
 static bool connect_server(struct session *session)
 {
     struct tcp *tcp = session->tcp;
     struct side *side = &session->side[SERVER];
-    int failed = socket_connect(&session->server->address, session->policy, &side->fd);
+    struct source source;
+    int failed;
 
+    if (!choose_source(session, &source))
+        return true;
+    failed = socket_connect(&session->server->address, &source, session->policy, &side->fd);
+    if (is_source_at_fault(&source, -failed))
+        tell_source(session, &source.address, strerrordesc_np(-failed));
     session->started_us = clock_now_us();
     if (failed == 0)
         failed = session_watch(session, SERVER);

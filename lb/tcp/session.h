@@ -85,6 +85,7 @@ struct tcp {
     uint64_t now_ms;
     uint64_t next_id;
     uint64_t refusal_told_ms; /* when the log last told of a client refused */
+    uint64_t source_told_ms;  /* and of a source that servers cannot be connected to from */
 };
 
 /* ---- session.c: the state machine ---- */
@@ -199,8 +200,8 @@ void relay_discard(struct session *session, unsigned from);
 
 /* A non-blocking socket under way to the address, without the options of socket_tune. A negative
  * errno: -EAGAIN is a Unix socket's full backlog. */
-must_check int socket_connect(const struct address *to, const struct tcp_policy *policy,
-                              int *out_fd);
+must_check int socket_connect(const struct address *to, const struct source *from,
+                              const struct tcp_policy *policy, int *out_fd);
 /* The options that only matter to a session that lives, or carries, more than most. */
 must_check int socket_tune(int fd, const struct tcp_policy *policy);
 /* True for errors that are this machine's own fault and not the server's. */

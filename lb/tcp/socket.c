@@ -54,7 +54,8 @@ int tcp_listener_options(int fd, const struct tcp_policy *policy)
     return failed ? failed : socket_tune(fd, policy);
 }
 
-int socket_connect(const struct address *to, const struct tcp_policy *policy, int *out_fd)
+int socket_connect(const struct address *to, const struct source *from,
+                   const struct tcp_policy *policy, int *out_fd)
 {
     int fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failed = 0;
@@ -63,9 +64,9 @@ int socket_connect(const struct address *to, const struct tcp_policy *policy, in
         return -errno;
     if (address_is_inet(to))
         failed = set_early(fd, policy);
-    if (!failed && connect(fd, &to->any, to->length) < 0 && errno != EINPROGRESS)
-        failed = -errno;
-    if (failed) {
+    if (!failed)
+        failed = source_connect(fd, from, to);
+    if (failed && failed != -EINPROGRESS) {
         close(fd);
         return failed;
     }

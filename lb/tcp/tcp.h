@@ -47,6 +47,8 @@
     X(CONNECT_TIMEOUT, "connect-timeout", "server",                                                \
       "the last server tried did not answer in time")                                              \
     X(NO_SERVER, "no-server", "weir", "no server was usable, or none became free in time")         \
+    X(NO_SOURCE, "no-source", "weir",                                                              \
+      "source is \"client\", and the server cannot be connected to from its address")              \
     X(NO_RESOURCES, "no-resources", "weir", "this machine lacked descriptors, memory or ports")    \
     X(IDLE_TIMEOUT, "idle-timeout", "weir", "no byte passed for idle_timeout")                     \
     X(HALF_CLOSE_TIMEOUT, "half-close-timeout", "weir",                                            \

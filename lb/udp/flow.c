@@ -277,6 +277,8 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     metrics_add(udp->env.metrics, METRIC_FLOWS, 1);
     return flow;
 fail:
+    if (failed == -EAFNOSUPPORT)
+        *out_why = METRIC_DROP_NO_SOURCE;
     /* No way to it: others have their turn until a probe has spoken. */
     if (drop_is_refusal(-failed)) {
         *out_why = METRIC_DROP_REFUSED;

@@ -33,6 +33,7 @@ struct upstream {
     uint16_t port;         /* ours */
     bool gro;
     bool fragment;
+    bool transparent; /* bound to its client's address: of no use to another */
     struct udp *udp;
     struct flow *flow;        /* NULL: at rest */
     struct list link;         /* a bin of spare ones, or udp->closed */
@@ -162,7 +163,8 @@ void flow_set_timer(struct flow *flow);
 
 /* ---- upstream.c: sockets to servers ---- */
 
-/* A socket connected to the server, for the flow. Or a negative errno. */
+/* A socket connected to the server, for the flow. Or a negative errno; -EAFNOSUPPORT: the pool's
+ * source is "client", and this client's address cannot be one to that server. */
 must_check int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
                              struct upstream **out);
 /* The flow needs it no more and nothing is to come: it rests, and serves another one later. */
@@ -172,7 +174,8 @@ void upstream_close(struct upstream *upstream);
 void upstream_look(struct upstream *upstream);
 /* Ends the rest of all. */
 void upstream_close_spare(struct udp *udp);
-/* True for an address and port of one of our own sockets to servers. */
+/* True for an address and port of one of our own sockets to servers, but for those that are bound
+ * to a client's address. */
 bool upstream_is_own(const struct udp *udp, const union inet_address *client);
 
 /* ---- reply.c: from servers to clients ---- */

@@ -12,7 +12,8 @@
  * got every reply it was owed rests for a while, in which late copies of replies are read and
  * counted, and then serves another flow. Only of the same server: a socket that connects again
  * keeps the source address of its first connect (net/ipv4/datagram.c), and it need not connect at
- * all. One whose flow is still owed a reply is closed: the reply must not find another client.
+ * all. One whose flow is still owed a reply is closed: the reply must not find another client. And
+ * so is one that is bound to its client's address, which no flow of another client could use.
  */
 #include "lb/udp/private.h"
 
@@ -49,7 +50,10 @@ bool upstream_is_own(const struct udp *udp, const union inet_address *client)
     return is_known(udp, &address);
 }
 
-/* Before its first datagram leaves: that may be back at once. */
+/*
+ * Before its first datagram leaves: that may be back at once. Not of a socket that is bound to its
+ * client's address: the client may well use that port too, and would be taken for weir.
+ */
 static void note_own(struct upstream *upstream)
 {
     struct udp *udp = upstream->udp;
@@ -68,27 +72,25 @@ static void note_own(struct upstream *upstream)
 
 /* ---- opening and closing ---- */
 
-static int open_socket(const struct server *server, bool fragment)
+static int open_socket(const struct server *server, const struct source *from, bool fragment)
 {
     const struct address *address = &server->address;
     int probe = IP_PMTUDISC_PROBE;
     bool is_v6 = address->any.sa_family == AF_INET6;
     int fd = socket(address->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int error;
+    int failed = 0;
 
     if (fd < 0)
         return -errno;
     if (!fragment &&
         setsockopt(fd, is_v6 ? IPPROTO_IPV6 : IPPROTO_IP,
                    is_v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &probe, sizeof(probe)) < 0)
-        goto fail;
-    if (connect(fd, &address->any, address->length) < 0)
-        goto fail;
-    return fd;
-fail:
-    error = errno;
+        failed = -errno;
+    failed = failed ? failed : source_connect(fd, from, address);
+    if (!failed)
+        return fd;
     close(fd);
-    return -error;
+    return failed;
 }
 
 static void put_memory(struct upstream *upstream)
@@ -124,26 +126,46 @@ void upstream_close(struct upstream *upstream)
     put_memory(upstream);
 }
 
+static const struct source_set *sources_of(const struct flow *flow)
+{
+    const struct udp_env *env = &flow->port->udp->env;
+
+    return &env->policy(env->owner, flow->port->policy->pool)->source;
+}
+
+/* -EAFNOSUPPORT: not from this client's address. */
+static int choose_source(const struct flow *flow, const struct server *server, struct source *out)
+{
+    union inet_address client = flow_client(flow);
+
+    return source_choose(sources_of(flow), &server->address, &client, out) ? 0 : -EAFNOSUPPORT;
+}
+
 static void on_rested(struct wheel_timer *timer, uint64_t now_ms);
 
 static int open_upstream(struct udp *udp, struct flow *flow, const struct server *server,
                          struct upstream **out)
 {
     bool fragment = flow->port->policy->fragment;
-    struct upstream *upstream = slab_take(&udp->upstreams);
-    int failed;
+    struct upstream *upstream;
+    struct source source;
+    int failed = choose_source(flow, server, &source);
 
+    if (failed)
+        return failed;
+    upstream = slab_take(&udp->upstreams);
     if (upstream == NULL)
         return -ENOMEM;
     upstream->udp = udp;
     upstream->server_id = server->id;
     upstream->gso_below = UINT32_MAX;
     upstream->fragment = fragment;
+    upstream->transparent = source.transparent;
     upstream->flow = flow;
     list_init(&upstream->link);
     poller_task_init(&upstream->task, reply_task);
     wheel_timer_init(&upstream->timer, on_rested);
-    upstream->fd = open_socket(server, fragment);
+    upstream->fd = open_socket(server, &source, fragment);
     if (upstream->fd < 0) {
         failed = upstream->fd;
         slab_put(&udp->upstreams, upstream);
@@ -156,7 +178,8 @@ static int open_upstream(struct udp *udp, struct flow *flow, const struct server
         upstream_close(upstream);
         return failed;
     }
-    note_own(upstream);
+    if (!source.transparent)
+        note_own(upstream);
     *out = upstream;
     return 0;
 }
@@ -181,7 +204,7 @@ void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms)
 {
     struct udp *udp = upstream->udp;
 
-    if (udp->resting >= udp->env.rest_limit || udp->draining) {
+    if (upstream->transparent || udp->resting >= udp->env.rest_limit || udp->draining) {
         upstream_close(upstream);
         return;
     }
@@ -222,8 +245,10 @@ static struct upstream *find_spare(struct udp *udp, const struct server *server,
 int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
                   struct upstream **out)
 {
-    struct upstream *spare = find_spare(udp, server, flow->port->policy->fragment);
+    struct upstream *spare = NULL;
 
+    if (!sources_of(flow)->client)
+        spare = find_spare(udp, server, flow->port->policy->fragment);
     if (spare == NULL)
         return open_upstream(udp, flow, server, out);
     if (!empty_socket(spare)) {

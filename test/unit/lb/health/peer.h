@@ -53,6 +53,7 @@ struct bench {
     char path[64]; /* of a Unix socket */
     void (*on_accept)(struct bench *bench);
     unsigned accepted;
+    union inet_address client; /* who was accepted last, but for a Unix socket */
     char request[8192];
     size_t request_size;
     int client_end; /* how the client's side ended: UV_EOF, UV_ECONNRESET; 0: not yet */
@@ -169,6 +170,11 @@ static inline void peer_accept(uv_stream_t *listener, int status)
         assert_int_equal(uv_pipe_init(&bench->loop, &connection->socket.pipe, 0), 0);
     assert_int_equal(uv_accept(listener, &connection->socket.stream), 0);
     bench->accepted++;
+    if (address_is_inet(&bench->address)) {
+        int length = sizeof(bench->client);
+        /* Who has reset by now has no name any more. */
+        (void)uv_tcp_getpeername(&connection->socket.tcp, &bench->client.any, &length);
+    }
     assert_int_equal(uv_read_start(&connection->socket.stream, peer_buffer, peer_read), 0);
     if (bench->on_accept != NULL)
         bench->on_accept(bench);

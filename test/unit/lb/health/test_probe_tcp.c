@@ -47,6 +47,38 @@ static void passes_when_the_server_closes(void **state)
     bench_end(&bench);
 }
 
+/* As the pool's sessions do: from an address of the server's family. */
+static void connects_from_the_source(void **state)
+{
+    (void)state;
+    struct bench bench;
+    const char *why;
+    bench_begin(&bench);
+    assert_int_equal(inet_address_parse(&bench.settings.source_v4, "127.0.0.5", &why), 0);
+    assert_int_equal(inet_address_parse(&bench.settings.source_v6, "2001:db8::5", &why), 0);
+    bench_listen(&bench, "127.0.0.1:0", silent);
+    bench_run(&bench, "tcp");
+    assert_verdict(&bench, PROBE_PASS, "connected");
+    bench_run_to_client_end(&bench);
+    assert_true(inet_address_same_host(&bench.client, &bench.settings.source_v4));
+    bench_end(&bench);
+}
+
+/* The address is not on this machine: no verdict on the server. */
+static void without_its_source_there_is_no_verdict(void **state)
+{
+    (void)state;
+    struct bench bench;
+    const char *why;
+    bench_begin(&bench);
+    bench_listen(&bench, "127.0.0.1:0", silent);
+    assert_int_equal(inet_address_parse(&bench.settings.source_v4, "192.0.2.5", &why), 0);
+    bench_make_probe(&bench, "tcp");
+    assert_int_equal(bench.probe->kind->start(bench.probe), -EADDRNOTAVAIL);
+    assert_int_equal(bench.done, 0);
+    bench_end(&bench);
+}
+
 static void start_again(struct bench *bench)
 {
     if (bench->done < 5)
@@ -298,6 +330,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passes_where_something_listens),
         cmocka_unit_test(passes_when_the_server_closes),
+        cmocka_unit_test(connects_from_the_source),
+        cmocka_unit_test(without_its_source_there_is_no_verdict),
         cmocka_unit_test(may_be_started_again_from_its_verdict),
         cmocka_unit_test(leaves_no_time_wait),
         cmocka_unit_test(fails_where_nothing_listens),

@@ -67,6 +67,22 @@ static void the_longest_payload_arrives(void **state)
     yard_end(&yard);
 }
 
+/* As the pool's flows do. */
+static void is_sent_from_the_source(void **state)
+{
+    (void)state;
+    struct yard yard;
+    const char *why;
+    yard_begin(&yard);
+    yard.bench.settings.expect = "pong";
+    assert_int_equal(inet_address_parse(&yard.bench.settings.source_v4, "127.0.0.5", &why), 0);
+    yard_listen(&yard, "127.0.0.1:0", answer_pong);
+    bench_run(&yard.bench, "udp");
+    assert_int_equal(yard.bench.verdict, PROBE_PASS);
+    assert_true(inet_address_same_host(&yard.client.inet, &yard.bench.settings.source_v4));
+    yard_end(&yard);
+}
+
 /* ---- Replies ---- */
 
 static void run_against_pong(const char *address, const char *expect, enum probe_verdict verdict,
@@ -407,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_payload_arrives_as_written),
         cmocka_unit_test(the_longest_payload_arrives),
+        cmocka_unit_test(is_sent_from_the_source),
         cmocka_unit_test(passes_on_a_reply_that_holds_what_is_expected),
         cmocka_unit_test(fails_on_another_reply),
         cmocka_unit_test(an_empty_reply_is_one),

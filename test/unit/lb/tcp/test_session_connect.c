@@ -12,6 +12,116 @@
 
 #include "test/unit/lb/tcp/world.h"
 
+/* ---- from where ---- */
+
+static union inet_address host(const char *text)
+{
+    union inet_address address;
+    const char *why;
+
+    assert_int_equal(inet_address_parse(&address, text, &why), 0);
+    return address;
+}
+
+static void assert_peer(int fd, const char *text)
+{
+    union inet_address peer = {0}, wanted = host(text);
+    socklen_t length = sizeof(peer);
+
+    assert_int_equal(getpeername(fd, &peer.any, &length), 0);
+    assert_true(inet_address_same_host(&peer, &wanted));
+}
+
+static void a_server_is_connected_to_from_the_source(void **state)
+{
+    struct world w;
+    struct chain chain;
+
+    (void)state;
+    world_open(&w);
+    w.pool.source = (struct source_set){.count = 2, .address = {host("::1"), host("127.0.0.5")}};
+    chain = world_chain(&w, 0);
+    assert_peer(chain.server, "127.0.0.5");
+    chain_greet(&w, &chain);
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+/* The address is not on this machine: that says nothing of the server, and no other is tried. */
+static void a_source_that_is_not_there_is_our_own_fault(void **state)
+{
+    struct world w;
+    struct chain chain;
+
+    (void)state;
+    world_open(&w);
+    w.usable[1] = true;
+    w.pool.source = (struct source_set){.count = 1, .address = {host("192.0.2.5")}};
+    chain = world_client(&w);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_ended(chain.session, SESSION_END_NO_RESOURCES);
+    assert_int_equal(w.suspected[0] + w.suspected[1], 0);
+    assert_int_equal(w.starved, 0);
+    assert_int_equal(world_load(&w, 0), 0);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+/* Needs a capability, as ip(7) says of IP_TRANSPARENT. */
+static void a_server_is_connected_to_from_the_client(void **state)
+{
+    struct world w;
+    struct chain chain;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool may = setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &(int){1}, sizeof(int)) == 0;
+
+    (void)state;
+    close(fd);
+    if (!may)
+        skip();
+    world_open(&w);
+    w.pool.source.client = true;
+    union inet_address client = host("127.0.0.77");
+    chain.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(chain.client, &client.any, sizeof(client.v4)), 0);
+    assert_int_equal(
+        connect(chain.client, (struct sockaddr *)&w.entry_address, sizeof(w.entry_address)), 0);
+    assert_int_equal(ioctl(chain.client, FIONBIO, &(int){1}), 0);
+    world_take_in(&w);
+    chain.session = world_newest(&w);
+    chain.server = world_served(&w, 0);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_RELAYING);
+    assert_peer(chain.server, "127.0.0.77");
+    chain_greet(&w, &chain);
+    chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+/* Of the other family, as a PROXY header may tell it: no server will do, and none is to blame. */
+static void a_client_that_cannot_be_the_source_is_refused(void **state)
+{
+    struct world w;
+    struct chain chain = {.server = -1};
+    union inet_address told = host("2001:db8::1");
+
+    (void)state;
+    world_open(&w);
+    w.usable[1] = true;
+    w.pool.source.client = true;
+    chain.client = world_dial(&w, 0);
+    pair_wait(w.entry, POLLIN);
+    int fd = accept4(w.entry, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    tcp_accept(w.tcp, &w.policy, fd, &told);
+    chain.session = world_newest(&w);
+    assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
+    assert_ended(chain.session, SESSION_END_NO_SOURCE);
+    assert_int_equal(w.suspected[0] + w.suspected[1], 0);
+    assert_int_equal(world_metric(&w, METRIC_CONNECT_FAILURES), 0);
+    assert_int_equal(world_load(&w, 0), 0);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
 /* ---- another server ---- */
 
 static void a_refused_connect_goes_to_another_server(void **state)
@@ -319,6 +429,10 @@ static void a_client_may_reset_during_the_connect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_server_is_connected_to_from_the_source),
+        cmocka_unit_test(a_source_that_is_not_there_is_our_own_fault),
+        cmocka_unit_test(a_server_is_connected_to_from_the_client),
+        cmocka_unit_test(a_client_that_cannot_be_the_source_is_refused),
         cmocka_unit_test(a_refused_connect_goes_to_another_server),
         cmocka_unit_test(tries_are_used_up),
         cmocka_unit_test(without_retries_one_refusal_is_the_end),

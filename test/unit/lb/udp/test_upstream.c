@@ -333,6 +333,103 @@ static void a_refusal_during_the_rest_is_read(void **state)
     world_close(&w);
 }
 
+/* ---- from where ---- */
+
+static void a_server_is_asked_from_the_source(void **state)
+{
+    struct world w;
+    union inet_address asker, source = peer_address("127.0.0.5:0");
+
+    (void)state;
+    open_dns(&w);
+    w.pool.source = (struct source_set){.count = 1, .address = {source}};
+    world_open_at(&w, "127.0.0.1:0");
+    asker = exchange(&w, 0);
+    assert_true(inet_address_same_host(&asker, &source));
+    assert_true(upstream_is_own(w.udp, &asker));
+    world_pass(&w, QUARANTINE_MS);
+    assert_true(is_same(exchange(&w, 0), asker));
+    world_close(&w);
+}
+
+static void a_source_that_is_not_there_costs_a_datagram(void **state)
+{
+    struct world w;
+    int client;
+
+    (void)state;
+    open_dns(&w);
+    w.pool.source = (struct source_set){.count = 1, .address = {peer_address("192.0.2.5:0")}};
+    world_open_at(&w, "127.0.0.1:0");
+    client = world_client();
+    world_say(&w, client, "?");
+    WORLD_UNTIL(&w, world_metric(&w, METRIC_DROP_NO_RESOURCES) == 1);
+    assert_int_equal(w.suspected[0], 0);
+    close(client);
+    world_close(&w);
+}
+
+static bool may_be_transparent(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool may = setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &(int){1}, sizeof(int)) == 0;
+
+    close(fd);
+    return may;
+}
+
+/* Its socket serves no other client, so it does not rest; and its address is not one of ours. */
+static void a_server_is_asked_from_the_client(void **state)
+{
+    struct world w;
+    union inet_address asker[2];
+    int client[2];
+
+    (void)state;
+    if (!may_be_transparent())
+        skip();
+    open_dns(&w);
+    w.pool.source.client = true;
+    world_open_at(&w, "127.0.0.1:0");
+    for (int i = 0; i < 2; i++) {
+        client[i] = peer_socket(i == 0 ? "127.0.0.77:0" : "127.0.0.78:0");
+        union inet_address own = peer_name(client[i]);
+        asker[i] = world_ask(&w, client[i], 0, "?");
+        assert_true(inet_address_same_host(&asker[i], &own));
+        assert_false(upstream_is_own(w.udp, &asker[i]));
+        assert_int_equal(w.udp->own_count, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        world_answer(&w, 0, &asker[i], client[i], "!");
+        assert_int_equal(w.udp->resting, 0);
+    }
+    /* A further one of the same client is its own again. */
+    asker[0] = world_ask(&w, client[0], 0, "?");
+    world_answer(&w, 0, &asker[0], client[0], "!");
+    close(client[0]);
+    close(client[1]);
+    world_close(&w);
+}
+
+static void a_client_that_cannot_be_the_source_is_dropped(void **state)
+{
+    struct world w;
+    int client;
+
+    (void)state;
+    open_dns(&w);
+    w.pool.source.client = true;
+    world_open_at(&w, "[::1]:0");
+    client = peer_socket("[::1]:0");
+    world_say(&w, client, "?");
+    WORLD_UNTIL(&w, world_metric(&w, METRIC_DROP_NO_SOURCE) == 1);
+    assert_int_equal(w.suspected[0], 0);
+    assert_int_equal(world_load(&w, 0), 0);
+    assert_int_equal(udp_flows(w.udp), 0);
+    close(client);
+    world_close(&w);
+}
+
 /* ---- ours ---- */
 
 static void our_ports_are_counted(void **state)
@@ -416,6 +513,10 @@ static void a_listener_is_put_into_it_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_server_is_asked_from_the_source),
+        cmocka_unit_test(a_source_that_is_not_there_costs_a_datagram),
+        cmocka_unit_test(a_server_is_asked_from_the_client),
+        cmocka_unit_test(a_client_that_cannot_be_the_source_is_dropped),
         cmocka_unit_test(a_socket_serves_again_after_its_rest),
         cmocka_unit_test(no_socket_serves_before_it_has_rested),
         cmocka_unit_test(a_late_reply_reaches_nobody),

@@ -1,0 +1,91 @@
+/*
+ * Purpose: see source.h.
+ * Thread:  any.
+ * Owns:    nothing.
+ * Fails:   see source.h.
+ */
+#include "lb/source/source.h"
+
+#include <errno.h>
+#include <string.h>
+
+void source_set_fill(struct source_set *out, const struct config_sources *from)
+{
+    BUG_ON(from->count > CONFIG_SOURCES_MAX);
+    *out = (struct source_set){.client = from->client, .count = (uint32_t)from->count};
+    if (from->count > 0)
+        memcpy(out->address, from->address, from->count * sizeof(out->address[0]));
+}
+
+/* A PROXY header may tell any address. */
+static bool is_reachable(const union inet_address *client, const union inet_address *server)
+{
+    return client->any.sa_family == server->any.sa_family && !inet_address_is_multicast(client) &&
+           !inet_address_is_wildcard(client) &&
+           (!inet_address_is_loopback(client) || inet_address_is_loopback(server));
+}
+
+static bool choose_client(const struct address *server, const union inet_address *client,
+                          struct source *out)
+{
+    union inet_address address = *client;
+
+    inet_address_fold(&address);
+    if (!is_reachable(&address, &server->inet))
+        return false;
+    if (address.any.sa_family == AF_INET)
+        address.v4.sin_port = 0;
+    else
+        address.v6.sin6_port = 0;
+    *out = (struct source){.address = address, .transparent = true};
+    return true;
+}
+
+bool source_choose(const struct source_set *set, const struct address *server,
+                   const union inet_address *client, struct source *out)
+{
+    *out = (struct source){.address.any.sa_family = AF_UNSPEC};
+    if (set->client && client != NULL)
+        return choose_client(server, client, out);
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (set->address[i].any.sa_family == server->any.sa_family) {
+            out->address = set->address[i];
+            break;
+        }
+    }
+    return true;
+}
+
+static int set(int fd, int level, int name)
+{
+    const int on = 1;
+
+    return setsockopt(fd, level, name, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
+int source_bind(int fd, const struct source *source)
+{
+    bool is_v6 = source->address.any.sa_family == AF_INET6;
+    socklen_t length = is_v6 ? sizeof(source->address.v6) : sizeof(source->address.v4);
+    int failed;
+
+    if (source->address.any.sa_family == AF_UNSPEC)
+        return 0;
+    failed = set(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT); /* of IPv6 sockets too */
+    if (!failed && source->transparent)
+        failed =
+            set(fd, is_v6 ? IPPROTO_IPV6 : IPPROTO_IP, is_v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT);
+    if (!failed && bind(fd, &source->address.any, length) < 0)
+        failed = -errno;
+    return failed;
+}
+
+int source_connect(int fd, const struct source *source, const struct address *to)
+{
+    bool is_bound = source->address.any.sa_family != AF_UNSPEC;
+    int failed = source_bind(fd, source);
+
+    if (!failed && connect(fd, &to->any, to->length) < 0)
+        failed = is_bound && errno == EINVAL ? -EADDRNOTAVAIL : -errno;
+    return failed;
+}

@@ -1,0 +1,49 @@
+/*
+ * Purpose: what a socket to a server is bound to before it connects: an address of a list, the
+ *          client's own, or nothing.
+ * Thread:  any: sets and sources are values.
+ * Owns:    nothing.
+ * Fails:   source_choose for a client whose address cannot be used; source_bind with a negative
+ *          errno, which is this machine's own fault and never the server's.
+ *
+ * Ports are the kernel's to give, at the connect and not before (IP_BIND_ADDRESS_NO_PORT, ip(7)):
+ * only then may sockets to different servers have the same one. A client's port is not kept. A
+ * session's second try, or one that follows an earlier session of the same client and port, would
+ * find the same four numbers still in TIME_WAIT, at the server's end too.
+ */
+#pragma once
+
+#include "common/address.h"
+#include "config/config.h"
+
+/* What a pool says. A value, so that a view outlives a configuration. */
+struct source_set {
+    bool client;
+    uint32_t count;
+    union inet_address address[CONFIG_SOURCES_MAX];
+};
+void source_set_fill(struct source_set *out, const struct config_sources *from);
+
+/* What one socket is bound to. */
+struct source {
+    union inet_address address; /* port 0; AF_UNSPEC: nothing, the kernel chooses */
+    bool transparent;           /* not an address of this machine: IP_TRANSPARENT, ip(7) */
+};
+
+/*
+ * The one place that says what a new socket to the server is bound to. `client` may be mapped; a
+ * probe has none (NULL), and goes from where the kernel likes when the set is of clients. False:
+ * the client's address is of another family than the server's, or none that a server elsewhere
+ * could answer (loopback, the wildcard, multicast).
+ */
+must_check bool source_choose(const struct source_set *set, const struct address *server,
+                              const union inet_address *client, struct source *out);
+
+/* Binds a socket that is not connected yet. Harmless for nothing. */
+must_check int source_bind(int fd, const struct source *source);
+
+/*
+ * source_bind and connect(2): 0, -EINPROGRESS or another negative errno. -EADDRNOTAVAIL too where
+ * the kernel finds no way from the source to the server, which connect(2) calls EINVAL.
+ */
+must_check int source_connect(int fd, const struct source *source, const struct address *to);

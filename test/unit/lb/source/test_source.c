@@ -1,0 +1,240 @@
+/* Which address a socket to a server is bound to, and that the server sees it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lb/source/source.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static union inet_address address_of(const char *text)
+{
+    union inet_address address;
+    const char *why = NULL;
+
+    if (inet_address_parse(&address, text, &why) != 0)
+        fail_msg("%s: %s", text, why);
+    return address;
+}
+
+static struct address server_at(const char *text)
+{
+    struct address server = {.inet = address_of(text)};
+
+    server.length = server.any.sa_family == AF_INET ? sizeof(server.v4) : sizeof(server.v6);
+    return server;
+}
+
+static struct source_set set_of(const char *const *texts, size_t count)
+{
+    union inet_address address[8];
+    struct config_sources from = {.address = address, .count = count};
+    struct source_set set;
+
+    for (size_t i = 0; i < count; i++)
+        address[i] = address_of(texts[i]);
+    source_set_fill(&set, &from);
+    memset(address, 0xff, sizeof(address)); /* the set has its own */
+    return set;
+}
+
+static void assert_source(const struct source *source, const char *text)
+{
+    union inet_address wanted = address_of(text);
+
+    assert_true(inet_address_equal(&source->address, &wanted));
+}
+
+/* ---- the choice ---- */
+
+static void nothing_is_chosen_where_nothing_is_said(void **state)
+{
+    static const struct source_set none;
+    struct address server = server_at("10.0.0.9");
+    union inet_address client = address_of("192.0.2.1");
+    struct source source;
+
+    (void)state;
+    assert_true(source_choose(&none, &server, &client, &source));
+    assert_int_equal(source.address.any.sa_family, AF_UNSPEC);
+    assert_false(source.transparent);
+}
+
+static void the_first_of_the_servers_family(void **state)
+{
+    static const char *const texts[] = {"2001:db8::5", "10.0.0.5", "10.0.0.6", "2001:db8::6"};
+    struct source_set set = set_of(texts, ARRAY_LEN(texts));
+    struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
+    union inet_address client = address_of("192.0.2.1");
+    struct source source;
+
+    (void)state;
+    assert_true(source_choose(&set, &four, &client, &source));
+    assert_source(&source, "10.0.0.5");
+    assert_false(source.transparent);
+    assert_true(source_choose(&set, &six, &client, &source));
+    assert_source(&source, "2001:db8::5");
+    assert_true(source_choose(&set, &four, NULL, &source)); /* a probe */
+    assert_source(&source, "10.0.0.5");
+}
+
+static void a_client_is_folded_and_keeps_no_port(void **state)
+{
+    struct source_set set = {.client = true};
+    struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
+    union inet_address client = address_of("::ffff:192.0.2.1");
+    struct source source;
+
+    (void)state;
+    client.v6.sin6_port = htons(4711);
+    assert_true(source_choose(&set, &four, &client, &source));
+    assert_source(&source, "192.0.2.1");
+    assert_true(source.transparent);
+    client = address_of("2001:db8:1::1");
+    client.v6.sin6_port = htons(4711);
+    assert_true(source_choose(&set, &six, &client, &source));
+    assert_source(&source, "2001:db8:1::1");
+    assert_true(source_choose(&set, &six, NULL, &source)); /* a probe is nobody's */
+    assert_int_equal(source.address.any.sa_family, AF_UNSPEC);
+    assert_false(source.transparent);
+}
+
+static void some_clients_cannot_be_a_source(void **state)
+{
+    static const struct {
+        const char *client, *server;
+        bool can;
+    } pairs[] = {
+        {"192.0.2.1", "2001:db8::9", false},   {"2001:db8:1::1", "10.0.0.9", false},
+        {"0.0.0.0", "10.0.0.9", false},        {"::", "2001:db8::9", false},
+        {"224.0.0.1", "10.0.0.9", false},      {"ff02::1", "2001:db8::9", false},
+        {"127.0.0.1", "10.0.0.9", false},      {"::1", "2001:db8::9", false},
+        {"127.0.0.2", "127.0.0.1", true},      {"::1", "::1", true},
+        {"::ffff:0.0.0.0", "10.0.0.9", false},
+    };
+    struct source_set set = {.client = true};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        struct address server = server_at(pairs[i].server);
+        union inet_address client = address_of(pairs[i].client);
+        struct source source;
+        assert_int_equal(source_choose(&set, &server, &client, &source), pairs[i].can);
+    }
+}
+
+/* ---- the socket ---- */
+
+static int listen_at(struct address *address, int type)
+{
+    int fd = socket(address->any.sa_family, type | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, &address->any, address->length), 0);
+    if (type == SOCK_STREAM)
+        assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, &address->any, &address->length), 0);
+    return fd;
+}
+
+/* A socket bound to the source is connected to a server on loopback, and has its name. */
+static void assert_connects(const char *text, const char *server_text, int type)
+{
+    struct address server = server_at(server_text);
+    struct source source = {.address = address_of(text)};
+    union inet_address own = {0};
+    socklen_t length = sizeof(own);
+    int listener = listen_at(&server, type);
+    int fd = socket(server.any.sa_family, type | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(source_connect(fd, &source, &server), 0);
+    assert_int_equal(getsockname(fd, &own.any, &length), 0);
+    assert_true(inet_address_same_host(&own, &source.address));
+    assert_int_not_equal(inet_address_port(&own), 0);
+    close(fd);
+    close(listener);
+}
+
+static void a_server_sees_the_source(void **state)
+{
+    (void)state;
+    assert_connects("127.0.0.5", "127.0.0.1", SOCK_STREAM);
+    assert_connects("127.0.0.5", "127.0.0.1", SOCK_DGRAM);
+    assert_connects("::1", "::1", SOCK_STREAM);
+    assert_connects("::1", "::1", SOCK_DGRAM);
+}
+
+/* A bind takes no port: two servers may be connected to from the same one. */
+static void the_port_comes_with_the_connect(void **state)
+{
+    struct source source = {.address = address_of("127.0.0.5")};
+    union inet_address own = {0};
+    socklen_t length = sizeof(own);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    assert_int_equal(source_bind(fd, &source), 0);
+    assert_int_equal(getsockname(fd, &own.any, &length), 0);
+    assert_int_equal(inet_address_port(&own), 0);
+    close(fd);
+}
+
+static void what_fails_is_ours(void **state)
+{
+    struct address local = server_at("127.0.0.1"), remote = server_at("192.0.2.9");
+    struct source foreign = {.address = address_of("192.0.2.7")};
+    struct source loopback = {.address = address_of("127.0.0.1")};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    local.v4.sin_port = remote.v4.sin_port = htons(9);
+    assert_int_equal(source_connect(fd, &foreign, &local), -EADDRNOTAVAIL);
+    close(fd);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int failed = source_connect(fd, &loopback, &remote);
+    /* Without any route at all the kernel does not come as far. */
+    assert_true(failed == -EADDRNOTAVAIL || failed == -ENETUNREACH);
+    close(fd);
+}
+
+/* Of nobody here, with the capability that it takes; else it is refused, and says so. */
+static void a_transparent_socket_has_any_address(void **state)
+{
+    static const char *const texts[] = {"192.0.2.7", "2001:db8::7"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct source source = {.address = address_of(texts[i]), .transparent = true};
+        union inet_address own = {0};
+        socklen_t length = sizeof(own);
+        int fd = socket(source.address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int failed = source_bind(fd, &source);
+        if (failed != -EPERM) {
+            assert_int_equal(failed, 0);
+            assert_int_equal(getsockname(fd, &own.any, &length), 0);
+            assert_true(inet_address_same_host(&own, &source.address));
+        }
+        close(fd);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_chosen_where_nothing_is_said),
+        cmocka_unit_test(the_first_of_the_servers_family),
+        cmocka_unit_test(a_client_is_folded_and_keeps_no_port),
+        cmocka_unit_test(some_clients_cannot_be_a_source),
+        cmocka_unit_test(a_server_sees_the_source),
+        cmocka_unit_test(the_port_comes_with_the_connect),
+        cmocka_unit_test(what_fails_is_ours),
+        cmocka_unit_test(a_transparent_socket_has_any_address),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
