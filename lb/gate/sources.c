@@ -40,6 +40,8 @@
  */
 #include "lb/gate/sources.h"
 
+#include "common/rate.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -70,10 +72,9 @@ struct set {
 
 struct sources {
     struct set *set;
-    uint32_t sets;      /* a power of two */
-    uint32_t max;       /* 0: sessions are not counted */
-    uint32_t interval;  /* µs from one session to the next, rounded up; 0: without a rate */
-    uint32_t tolerance; /* how far ahead the stamp may be: that of a full burst */
+    uint32_t sets;    /* a power of two */
+    uint32_t max;     /* 0: sessions are not counted */
+    struct rate rate; /* of the stamps, in µs */
 };
 
 static uint64_t state_make(uint64_t stamp, uint64_t use)
@@ -97,21 +98,21 @@ static uint32_t state_use(uint64_t state)
 static uint64_t stamp_ahead(const struct sources *sources, uint64_t stamp, uint64_t now)
 {
     uint64_t ahead = (stamp - now) & STAMP_MASK;
-    return ahead <= sources->tolerance + SECOND_US ? ahead : 0;
+    return ahead <= sources->rate.tolerance + SECOND_US ? ahead : 0;
 }
 
 static uint64_t stamp_fresh(const struct sources *sources, uint64_t stamp, uint64_t now)
 {
-    if (sources->interval == 0)
+    if (sources->rate.interval == 0)
         return stamp + 1;
     return now + stamp_ahead(sources, stamp + 1, now);
 }
 
 static uint64_t stamp_next(const struct sources *sources, uint64_t stamp, uint64_t now)
 {
-    if (sources->interval == 0)
+    if (sources->rate.interval == 0)
         return stamp + 1;
-    return now + stamp_ahead(sources, stamp, now) + sources->interval;
+    return now + stamp_ahead(sources, stamp, now) + sources->rate.interval;
 }
 
 /* May another source have the entry? Forgetting this one then changes no verdict. */
@@ -121,8 +122,8 @@ static bool is_claimable(const struct sources *sources, uint64_t state, uint64_t
     if (use != USE_FREE)
         return use == USE_DEAD;
     /* One that is due this very µs is kept: the next stamp must be a higher one. */
-    return sources->interval == 0 || (state_stamp(state) != (now & STAMP_MASK) &&
-                                      stamp_ahead(sources, state_stamp(state), now) == 0);
+    return sources->rate.interval == 0 || (state_stamp(state) != (now & STAMP_MASK) &&
+                                           stamp_ahead(sources, state_stamp(state), now) == 0);
 }
 
 /* ---- A set ---- */
@@ -229,7 +230,7 @@ static enum gate_verdict judge(const struct sources *sources, uint64_t state, ui
     if (sources->max > 0 && state_use(state) - USE_FREE >= sources->max)
         return GATE_SESSIONS;
     uint64_t ahead = stamp_ahead(sources, state_stamp(state), now);
-    if (sources->interval > 0 && ahead + sources->interval > sources->tolerance)
+    if (sources->rate.interval > 0 && rate_room(&sources->rate, ahead) == 0)
         return GATE_RATE;
     return GATE_ADMITTED;
 }
@@ -325,8 +326,7 @@ static void set_limits(struct sources *sources, uint32_t max, uint32_t rate)
 {
     sources->max = MIN(max, SOURCES_MAX_LIMIT);
     rate = MIN(rate, SOURCES_RATE_LIMIT);
-    sources->interval = rate > 0 ? (SECOND_US + rate - 1) / rate : 0;
-    sources->tolerance = rate * sources->interval;
+    sources->rate = rate_make(rate, rate, SECOND_US);
 }
 
 int sources_new(struct sources **out, uint32_t table, uint32_t max, uint32_t rate)
