@@ -109,6 +109,7 @@ struct config_weir {
     char *user;              /* "" when not set */
     char *group;             /* "" when not set */
     int64_t max_connections; /* 0: from RLIMIT_NOFILE */
+    int64_t session_rate;    /* new ones per second; 0: no limit */
     int64_t shutdown_deadline;
     char *admin_socket;
     int64_t admin_mode; /* of the socket, as chmod(2) takes it */
@@ -205,6 +206,7 @@ struct config_listener {
     /* tcp */
     int64_t backlog;
     int64_t max_connections; /* 0: only the global limit */
+    int64_t session_rate;    /* new ones per second; 0: only the global limit */
     int64_t idle_timeout;
     int64_t half_close_timeout;
     int64_t reset_flush_timeout;

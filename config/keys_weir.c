@@ -44,6 +44,14 @@ static const struct config_key rows[] = {
      .help = "Sessions at once in the whole process. 0: as many as the limit of descriptors "
              "(RLIMIT_NOFILE) allows, of which flows have a half where UDP is served too."},
     {.section = SECTION_WEIR,
+     .name = "session_rate",
+     NUMBER(config_weir, session_rate),
+     .most = RATE_MAX,
+     .standard = "0",
+     .reload = RELOAD_LIVE,
+     .help = "New sessions per second, of all listeners and workers together; a tenth of that may "
+             "come at once. The others wait in the queues of the kernel. 0: no limit."},
+    {.section = SECTION_WEIR,
      .name = "shutdown_deadline",
      DURATION(config_weir, shutdown_deadline),
      .most = DAY,

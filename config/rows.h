@@ -32,6 +32,7 @@ extern const struct config_rows config_rows_route;
 
 /* More sockets than a kernel holds, and a sum of a few still fits 32 bits. */
 #define CONNECTIONS_MAX 100000000
+#define RATE_MAX 1000000 /* a second */
 
 #define FIELD(object, member, field_type)                                                          \
     .offset = _Generic(((struct object *)NULL)->member, field_type                                 \

@@ -244,6 +244,13 @@ static uint32_t limit_of(int64_t most)
     return most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
 }
 
+/* A tenth of a second's worth at once: over any second there are at most eleven tenths of the rate.
+ */
+void listener_rate_init(struct rate_meter *meter, int64_t per_second)
+{
+    rate_meter_init(meter, (uint32_t)per_second, (uint32_t)per_second / 10);
+}
+
 /* None where nobody is kept out: it would cost each client a look. */
 static int open_gate(struct listener *listener, const struct config_listener *from)
 {
@@ -281,6 +288,7 @@ static int listener_init(struct listener *listener, const struct config *config,
     listener->udp.gate = listener->gate;
     listener->limit = limit_of(from->max_connections);
     listener->flow_limit = limit_of(from->max_flows);
+    listener_rate_init(&listener->session_rate, from->session_rate);
     listener->fd = calloc((size_t)config->weir.workers, sizeof(*listener->fd));
     if (listener->fd == NULL)
         return -ENOMEM;

@@ -14,7 +14,7 @@
  */
 #pragma once
 
-#include "common/base.h"
+#include "common/rate.h"
 #include "config/config.h"
 #include "lb/tcp/tcp.h"
 #include "lb/udp/udp.h"
@@ -28,14 +28,19 @@ struct listener {
     struct gate *gate;         /* NULL: everybody may come in */
     _Atomic uint32_t sessions; /* on all workers */
     _Atomic uint32_t flows;
-    uint32_t fd_count; /* = workers */
-    int *fd;           /* of each worker; -1: closed */
+    struct rate_meter session_rate; /* of new ones, on all workers */
+    _Atomic uint32_t throttled;     /* workers on which clients wait for that, or for weir's */
+    uint32_t fd_count;              /* = workers */
+    int *fd;                        /* of each worker; -1: closed */
 };
 
 /* All listeners of the configuration, or none. */
 must_check int listeners_open(const struct config *config, struct listener **out, char *error,
                               size_t error_size);
 void listeners_close(struct listener **listeners, size_t count);
+
+/* The rate of a key session_rate; 0: no limit. Its burst is a tenth of it, or 1. */
+void listener_rate_init(struct rate_meter *meter, int64_t per_second);
 
 /*
  * Who holds that address for the protocol, from /proc: "nginx (pid 4711)", "a process of user id

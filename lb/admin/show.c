@@ -112,6 +112,15 @@ static void add_count(struct reply *row, const char *key, const _Atomic uint32_t
     reply_add(row, limit_key, limit != UINT32_MAX ? json_integer(limit) : json_null());
 }
 
+/* How fast new ones may come, and on how many workers clients wait for that now. */
+static void add_rate(struct reply *row, const struct listener *listener)
+{
+    int64_t rate = listener->config->session_rate;
+    reply_add(row, "session_rate", rate > 0 ? json_integer(rate) : json_null());
+    reply_add_number(row, "throttled",
+                     atomic_load_explicit(&listener->throttled, memory_order_relaxed));
+}
+
 /* What the limits on who may come in have said so far; null where there are none. */
 static json_t *gate_row(const struct gate *gate)
 {
@@ -142,6 +151,8 @@ static json_t *listener_row(const struct listener *listener)
         add_count(&row, "flows", &listener->flows, "max_flows", listener->flow_limit);
     else
         add_count(&row, "sessions", &listener->sessions, "max_connections", listener->limit);
+    if (!is_udp)
+        add_rate(&row, listener);
     reply_add(&row, "gate", gate_row(listener->gate));
     return reply_end(&row);
 }

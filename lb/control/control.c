@@ -285,6 +285,7 @@ int control_new(struct control **out, const struct config *config, struct listen
     control->listeners = listeners;
     control->limits = *limits;
     control->udp.flow_limit = limits->flows;
+    listener_rate_init(&control->session_rate, config->weir.session_rate);
     control->started_ms = clock_now_ms();
     control->worker = calloc((size_t)config->weir.workers, sizeof(*control->worker));
     if (control->worker == NULL)
@@ -315,6 +316,7 @@ static int start_workers(struct control *control, char *error, size_t error_size
     struct worker_options options = {
         .session_limit = control->limits.sessions,
         .sessions_total = &control->sessions,
+        .session_rate = &control->session_rate,
         .pipe_limit = control->limits.pipes / (uint32_t)wanted,
         .rest_limit = control->limits.resting / (uint32_t)wanted,
         .udp = &control->udp,

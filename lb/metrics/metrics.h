@@ -27,6 +27,7 @@
     X(QUEUED, "queued", "Sessions that had to wait for a server.")                                 \
     X(ACCEPT_ERRORS, "accept_errors", "Accepts that failed for want of descriptors or memory.")    \
     X(ACCEPT_PAUSES, "accept_pauses", "Times a listener stopped accepting for a while.")           \
+    X(ACCEPT_RATE_PAUSES, "accept_rate_pauses", "Times a listener waited for a session_rate.")     \
     X(SPLICE_STARTS, "splice_starts", "Times a direction went from copy to splice.")               \
     X(SPLICE_REFUSED, "splice_refused", "Times no full pipe was to be had and copy went on.")      \
     X(FLOWS, "flows", "UDP flows begun.")                                                          \

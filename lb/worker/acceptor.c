@@ -16,11 +16,18 @@
  * slots. */
 #define PAUSE_MS 100
 
+/* The rates that a client must keep to. */
+enum { OWN_RATE, WEIR_RATE, RATES };
+
 struct slot {
     struct acceptor *acceptor;
     struct listener *listener;
     int fd; /* -1: closed */
     bool watched;
+    bool is_rated;
+    bool is_throttled; /* `resume` is when its turn comes */
+    struct rate_claim claim[RATES];
+    uint64_t throttle_told_ms;
     struct wheel_timer resume;
 };
 
@@ -47,31 +54,114 @@ static void watch(struct slot *slot)
         wheel_set(acceptor->options.wheel, &slot->resume, clock_now_ms() + PAUSE_MS);
 }
 
-static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
+static void end_throttle(struct slot *slot)
 {
-    (void)now_ms;
-    watch(container_of(timer, struct slot, resume));
+    if (slot->is_throttled)
+        atomic_fetch_sub_explicit(&slot->listener->throttled, 1, memory_order_relaxed);
+    slot->is_throttled = false;
 }
 
-static void tell_pause(struct acceptor *acceptor, const struct slot *slot, const char *why)
+static void on_resume(struct wheel_timer *timer, uint64_t now_ms)
 {
-    if (!log_is_due(&acceptor->told_ms, clock_now_ms()))
+    struct slot *slot = container_of(timer, struct slot, resume);
+
+    (void)now_ms;
+    end_throttle(slot);
+    watch(slot);
+}
+
+static void tell_pause(const struct slot *slot, uint64_t *told_ms, const char *why)
+{
+    if (!log_is_due(told_ms, clock_now_ms()))
         return;
     log_warn("a listener takes no new clients for now; they wait in its queue",
              LOG_S("listener", slot->listener->config->name), LOG_S("why", why));
 }
 
-static void pause_slot(struct slot *slot, const char *why)
+static void rest(struct slot *slot, uint64_t until_ms)
 {
     struct acceptor *acceptor = slot->acceptor;
 
     if (slot->watched)
         poller_del(acceptor->options.poller, slot->fd);
     slot->watched = false;
-    wheel_set(acceptor->options.wheel, &slot->resume, clock_now_ms() + PAUSE_MS);
-    metrics_add(acceptor->options.metrics, METRIC_ACCEPT_PAUSES, 1);
-    tell_pause(acceptor, slot, why);
+    wheel_set(acceptor->options.wheel, &slot->resume, until_ms);
 }
+
+static void pause_slot(struct slot *slot, const char *why)
+{
+    struct acceptor *acceptor = slot->acceptor;
+
+    rest(slot, clock_now_ms() + PAUSE_MS);
+    metrics_add(acceptor->options.metrics, METRIC_ACCEPT_PAUSES, 1);
+    tell_pause(slot, &acceptor->told_ms, why);
+}
+
+/* ---- rates ---- */
+
+static struct rate_meter *meter_of(const struct slot *slot, unsigned which)
+{
+    return which == OWN_RATE ? &slot->listener->session_rate : slot->acceptor->options.session_rate;
+}
+
+static bool is_rated(const struct slot *slot)
+{
+    return rate_meter_limits(meter_of(slot, OWN_RATE)) ||
+           rate_meter_limits(meter_of(slot, WEIR_RATE));
+}
+
+/* Until its turn, on the next millisecond: the wheel has no finer one. */
+static void throttle(struct slot *slot, unsigned which, uint64_t until_us)
+{
+    static const char *const why[RATES] = {"session_rate of the listener", "session_rate of weir"};
+
+    rest(slot, (until_us + 999) / 1000);
+    slot->is_throttled = true;
+    atomic_fetch_add_explicit(&slot->listener->throttled, 1, memory_order_relaxed);
+    metrics_add(slot->acceptor->options.metrics, METRIC_ACCEPT_RATE_PAUSES, 1);
+    tell_pause(slot, &slot->throttle_told_ms, why[which]);
+}
+
+/* The next client was taken, or none. */
+static void end_turn(struct slot *slot, bool is_used)
+{
+    for (unsigned which = 0; which < RATES; which++) {
+        if (is_used)
+            rate_claim_use(&slot->claim[which]);
+        else
+            rate_claim_return(meter_of(slot, which), &slot->claim[which]);
+    }
+}
+
+/*
+ * May a client be taken now? `waits`: if not, a place in the row is claimed and the listener rests
+ * until then, which is for those alone that know of a client: a place claimed for nobody would be
+ * one less for the other workers.
+ */
+static bool has_turn(struct slot *slot, bool waits)
+{
+    uint64_t now_us = clock_now_us();
+
+    for (unsigned which = 0; which < RATES; which++) {
+        struct rate_meter *meter = meter_of(slot, which);
+        uint64_t wait_us = 0;
+        if (!rate_meter_limits(meter))
+            continue;
+        if (!waits && !rate_claim_now(meter, now_us, &slot->claim[which])) {
+            end_turn(slot, false);
+            return false;
+        }
+        if (waits)
+            wait_us = rate_claim(meter, now_us, &slot->claim[which]);
+        if (wait_us > 0) {
+            throttle(slot, which, now_us + wait_us);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- taking ---- */
 
 /* NULL when there is room for one more session, and it is counted; else which limit is reached. */
 static const char *reserve(struct acceptor *acceptor, struct listener *listener)
@@ -157,7 +247,11 @@ static void on_event(void *owner, uint32_t index, uint32_t generation, uint32_t 
     (void)generation;
     (void)events;
     for (int i = 0; i < ACCEPT_BATCH && slot->watched; i++) {
+        if (slot->is_rated && !has_turn(slot, i == 0))
+            return;
         enum accepted got = accept_one(slot);
+        if (slot->is_rated)
+            end_turn(slot, got == ACCEPTED);
         if (got == ACCEPTED_NONE || got == ACCEPT_PAUSE)
             return;
     }
@@ -180,6 +274,7 @@ int acceptor_new(struct acceptor **out, const struct acceptor_options *options)
         wheel_timer_init(&acceptor->slot[i].resume, on_resume);
         if (listener->config->protocol != CONFIG_PROTOCOL_TCP)
             continue;
+        acceptor->slot[i].is_rated = is_rated(&acceptor->slot[i]);
         acceptor->slot[i].fd = listener->fd[options->worker];
         listener->fd[options->worker] = -1;
     }
@@ -203,6 +298,7 @@ void acceptor_start(struct acceptor *acceptor)
         watch(&acceptor->slot[i]);
 }
 
+/* The rates do not hold here: who is in the queue has no later. */
 static void stop_slot(struct slot *slot)
 {
     struct acceptor *acceptor = slot->acceptor;
@@ -217,6 +313,7 @@ static void stop_slot(struct slot *slot)
     if (slot->watched)
         poller_del(acceptor->options.poller, slot->fd);
     slot->watched = false;
+    end_throttle(slot);
     wheel_cancel(acceptor->options.wheel, &slot->resume);
     close(slot->fd);
     slot->fd = -1;
@@ -245,7 +342,7 @@ void acceptor_release(struct acceptor *acceptor, const struct tcp_policy *policy
     acceptor->waiting = 0;
     for (size_t i = 0; i < acceptor->options.listener_count; i++) {
         struct slot *slot = &acceptor->slot[i];
-        if (!wheel_is_set(&slot->resume))
+        if (!wheel_is_set(&slot->resume) || slot->is_throttled)
             continue;
         wheel_cancel(acceptor->options.wheel, &slot->resume);
         watch(slot);

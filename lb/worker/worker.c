@@ -223,6 +223,7 @@ static int make_acceptor(struct worker *worker)
         .listener_count = options->listener_count,
         .session_limit = options->session_limit,
         .sessions_total = options->sessions_total,
+        .session_rate = options->session_rate,
     };
 
     return acceptor_new(&worker->acceptor, &wanted);

@@ -224,10 +224,14 @@ static void shows_listeners(void **state)
     assert_reply(bench, "show listeners",
                  "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
                  "\"protocol\":\"tcp\",\"pool\":\"web\",\"sessions\":0,\"max_connections\":null,"
-                 "\"gate\":null}]}");
+                 "\"session_rate\":null,\"throttled\":0,\"gate\":null}]}");
     bench->control->listener.limit = 100;
+    bench->control->listen.session_rate = 50;
+    atomic_store(&bench->control->listener.throttled, 2);
     json_t *rows = data_of(bench, "show listeners");
     assert_int_equal(number_at(json_array_get(rows, 0), "max_connections"), 100);
+    assert_int_equal(number_at(json_array_get(rows, 0), "session_rate"), 50);
+    assert_int_equal(number_at(json_array_get(rows, 0), "throttled"), 2);
     json_decref(rows);
 }
 

@@ -19,6 +19,7 @@ struct bench {
     struct pools *pools;
     struct worker *worker;
     _Atomic uint32_t total;
+    struct rate_meter rate;
     unsigned suspects, idle, answers;
     struct worker_query query;
     struct udp_shared udp;
@@ -56,6 +57,7 @@ static inline void bench_start(struct bench *bench)
     struct worker_options options = {
         .session_limit = 1000,
         .sessions_total = &bench->total,
+        .session_rate = &bench->rate,
         .pipe_limit = 16,
         .rest_limit = 16,
         .udp = &bench->udp,

@@ -30,6 +30,7 @@ struct desk {
     int fd[LISTENERS];
     struct sockaddr_in address[LISTENERS];
     _Atomic uint32_t total;
+    struct rate_meter rate;
     int client[64];
     size_t clients;
     unsigned descriptors;
@@ -79,7 +80,13 @@ static void open_listener(struct desk *desk, size_t i)
     listener->fd = &desk->fd[i];
 }
 
-static void desk_open(struct desk *desk, uint32_t session_limit)
+/* Rates of the two listeners and of weir, with a burst of 1 each; 0: none. */
+struct rates {
+    uint32_t listener[LISTENERS];
+    uint32_t weir;
+};
+
+static void desk_open_rated(struct desk *desk, uint32_t session_limit, struct rates rates)
 {
     struct tcp_env env = {
         .poller = &desk->poller,
@@ -102,6 +109,7 @@ static void desk_open(struct desk *desk, uint32_t session_limit)
         .listener_count = LISTENERS,
         .session_limit = session_limit,
         .sessions_total = &desk->total,
+        .session_rate = &desk->rate,
     };
 
     site_warm_up();
@@ -113,9 +121,17 @@ static void desk_open(struct desk *desk, uint32_t session_limit)
     assert_int_equal(tcp_new(&desk->tcp, &env, clock_now_ms()), 0);
     for (size_t i = 0; i < LISTENERS; i++)
         open_listener(desk, i);
+    for (size_t i = 0; i < LISTENERS; i++)
+        rate_meter_init(&desk->listener[i].session_rate, rates.listener[i], 1);
+    rate_meter_init(&desk->rate, rates.weir, 1);
     options.tcp = desk->tcp;
     assert_int_equal(acceptor_new(&desk->acceptor, &options), 0);
     assert_int_equal(desk->fd[0], -1);
+}
+
+static void desk_open(struct desk *desk, uint32_t session_limit)
+{
+    desk_open_rated(desk, session_limit, (struct rates){0});
 }
 
 static void desk_close(struct desk *desk)
@@ -181,6 +197,25 @@ static void settle(struct desk *desk)
         poller_wait(&desk->poller, 0);
         tcp_reap(desk->tcp);
     }
+}
+
+/* The clock goes on by itself; the wheel has no other. */
+static void turn(struct desk *desk)
+{
+    wheel_advance(&desk->wheel, clock_now_ms());
+    settle(desk);
+}
+
+/* How long it takes until so many were taken, in microseconds. */
+static uint64_t until_taken(struct desk *desk, size_t listener, uint32_t wanted)
+{
+    uint64_t start_us = clock_now_us();
+
+    while (atomic_load(&desk->listener[listener].sessions) < wanted) {
+        assert_true(clock_now_us() - start_us < PAIR_PATIENCE_MS * UINT64_C(1000));
+        turn(desk);
+    }
+    return clock_now_us() - start_us;
 }
 
 static uint64_t count(const struct desk *desk, enum metric metric)
@@ -362,6 +397,142 @@ static void test_stop_at_the_limit_comes_back(void **state)
     desk_close(&desk);
 }
 
+/* ---- rates ---- */
+
+static void test_the_rate_of_a_listener_is_its_own(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.listener = {50, 0}});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 6);
+    dial(&desk, 1, 20);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.listener[1].sessions), 20);
+    assert_true(atomic_load(&desk.listener[0].sessions) < 6);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 1);
+    assert_int_equal(atomic_load(&desk.listener[1].throttled), 0);
+    until_taken(&desk, 0, 6);
+    assert_true(count(&desk, METRIC_ACCEPT_RATE_PAUSES) >= 1);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 0);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 0);
+    desk_close(&desk);
+}
+
+/* Each after the interval since the one before: not later by a pause of fixed length. */
+static void test_each_is_taken_when_it_is_due(void **state)
+{
+    struct desk desk;
+    uint64_t start_us;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.listener = {100, 0}});
+    acceptor_start(desk.acceptor);
+    start_us = clock_now_us();
+    dial(&desk, 0, 10);
+    for (uint32_t i = 1; i <= 10; i++) {
+        until_taken(&desk, 0, i);
+        assert_true(clock_now_us() - start_us >= (i - 1) * UINT64_C(10000));
+        /* The wheel knows: it is to be woken at that millisecond, and not later. */
+        if (i < 10)
+            assert_true(wheel_next(&desk.wheel) <= clock_now_ms() + 11);
+    }
+    desk_close(&desk);
+}
+
+/* Two listeners wait for one rate: their turns come by and by. */
+static void test_listeners_share_the_rate_of_weir(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.weir = 200});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 20);
+    dial(&desk, 1, 20);
+    uint64_t start_us = clock_now_us();
+    until_taken(&desk, 0, 10);
+    uint32_t others = atomic_load(&desk.listener[1].sessions);
+    assert_in_range(others, 5, 15);
+    assert_true(clock_now_us() - start_us >= (10 + others - 2) * UINT64_C(5000));
+    desk_close(&desk);
+}
+
+static void test_both_rates_hold(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.listener = {40, 0}, .weir = 80});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 4);
+    dial(&desk, 1, 20);
+    uint64_t start_us = clock_now_us();
+    until_taken(&desk, 0, 4);
+    uint64_t took_us = clock_now_us() - start_us;
+    assert_true(took_us >= 3 * UINT64_C(25000) - 1000);
+    assert_true(atomic_load(&desk.total) <= 1 + took_us / 12500 + 1);
+    desk_close(&desk);
+}
+
+/* The end of a session makes room, and no turn. */
+static void test_an_end_hastens_no_turn(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 2, (struct rates){.listener = {1, 0}});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 2);
+    dial(&desk, 1, 2);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.total), 2);
+    assert_int_equal(atomic_load(&desk.listener[0].sessions), 1);
+    leave(&desk);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.listener[0].sessions), 0);
+    assert_int_equal(atomic_load(&desk.listener[1].sessions), 2);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_RATE_PAUSES), 1);
+    desk_close(&desk);
+}
+
+static void test_who_finds_no_slot_has_not_used_the_rate(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 1, (struct rates){.listener = {1, 0}});
+    atomic_fetch_add(&desk.total, 1);
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 1);
+    settle(&desk);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 1);
+    atomic_fetch_sub(&desk.total, 1);
+    wheel_advance(&desk.wheel, clock_now_ms() + LATER_MS);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_RATE_PAUSES), 0);
+    desk_close(&desk);
+}
+
+static void test_stop_takes_the_queue_whatever_the_rate(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.listener = {1, 0}, .weir = 2});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 20);
+    dial(&desk, 1, 20);
+    settle(&desk);
+    assert_true(tcp_sessions(desk.tcp) < 5);
+    acceptor_stop(desk.acceptor);
+    assert_int_equal(tcp_sessions(desk.tcp), 40);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 0);
+    desk_close(&desk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +544,13 @@ int main(void)
         cmocka_unit_test(test_a_listener_that_was_shut_does_not_spin),
         cmocka_unit_test(test_stop_takes_the_queue),
         cmocka_unit_test(test_stop_at_the_limit_comes_back),
+        cmocka_unit_test(test_the_rate_of_a_listener_is_its_own),
+        cmocka_unit_test(test_each_is_taken_when_it_is_due),
+        cmocka_unit_test(test_listeners_share_the_rate_of_weir),
+        cmocka_unit_test(test_both_rates_hold),
+        cmocka_unit_test(test_an_end_hastens_no_turn),
+        cmocka_unit_test(test_who_finds_no_slot_has_not_used_the_rate),
+        cmocka_unit_test(test_stop_takes_the_queue_whatever_the_rate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

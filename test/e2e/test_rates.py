@@ -1,0 +1,172 @@
+"""So many a second: sessions, which wait in the kernel's queue, and datagrams, which are dropped."""
+import contextlib
+import selectors
+import signal
+import socket
+import time
+
+import pytest
+
+from lib.peers import TIMEOUT, echo
+from lib.ports import free_port
+from lib.wait import eventually
+
+
+class Crowd:
+    """Clients that connect all at once and say one byte each; those not refused hear it again."""
+
+    def __init__(self, address, count, source="127.0.0.1"):
+        self._selector = selectors.DefaultSelector()
+        self._socks = []
+        self.start = time.monotonic()
+        self.served, self.wrong = [], []
+        for _ in range(count):
+            sock = socket.socket()
+            self._socks.append(sock)
+            sock.bind((source, 0))
+            self._begin(sock, address)
+
+    def _begin(self, sock, address):
+        try:
+            sock.connect(address)
+            sock.sendall(b"x")
+            self._selector.register(sock, selectors.EVENT_READ)
+        except ConnectionResetError as error:
+            self.wrong.append(error)
+
+    def wait(self, count, timeout=TIMEOUT):
+        """Until so many were served, or refused: seconds since the start, of each that was."""
+        deadline = time.monotonic() + timeout
+        while len(self.served) + len(self.wrong) < count and time.monotonic() < deadline:
+            for key, _ in self._selector.select(0.1):
+                self._selector.unregister(key.fileobj)
+                try:
+                    assert key.fileobj.recv(1) == b"x"
+                    self.served.append(time.monotonic() - self.start)
+                except (AssertionError, OSError) as error:
+                    self.wrong.append(error)
+        return self.served
+
+    def close(self):
+        self._selector.close()
+        for sock in self._socks:
+            sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def check_pace(times, rate, burst):
+    """The k-th was served no sooner than it was due: a client may be late, and never early. So those
+    of any second were taken within a second and the longest delay."""
+    times = sorted(times)
+    late = 0
+    for number, at in enumerate(times, start=1):
+        assert number <= burst + rate * at, f"{number} within {at:.3f} s"
+        late = max(late, at - (number - burst) / rate)
+    for at in times:
+        among = sum(at <= other <= at + 1 for other in times)
+        assert among <= rate * (1 + late) + burst, f"{among} in the second from {at:.3f} s on"
+
+
+def counters(weir):
+    return weir.admin("show counters")
+
+
+def listeners(*keys):
+    return [{"name": f"l{number}", "pool": "web", "bind": f"127.0.0.1:{free_port()}", **one}
+            for number, one in enumerate(keys)]
+
+
+def address_of(weir, number):
+    host, port = weir.configuration["listeners"][number]["bind"].rsplit(":", 1)
+    return host, int(port)
+
+
+# ---- sessions ----
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_wait_for_the_rate_of_their_listener(weir, tcp_server, workers):
+    w = weir([tcp_server(echo, backlog=500).address], listener={"session_rate": 50},
+             weir={"workers": workers})
+    with Crowd(w.address, 200) as crowd:
+        row, = w.admin("show listeners")
+        assert (row["session_rate"], row["throttled"] > 0) == (50, True)
+        times = crowd.wait(200)
+        assert (len(times), crowd.wrong) == (200, [])
+        check_pace(times, 50, 5)
+        # And no later than that by much: nothing is lost on the way.
+        assert max(times) < 200 / 50 * 1.5 + 1
+    told = counters(w)
+    assert told["accept_rate_pauses"] >= 100
+    assert told["accept_pauses"] == told["sessions_refused"] == 0
+    lines = [line for line in w.log_lines() if line.get("why") == "session_rate of the listener"]
+    assert {(line["level"], line["listener"]) for line in lines} == {("warn", "web")}
+    assert len(lines) <= workers * (2 + max(times))
+    eventually(lambda: w.admin("show listeners")[0]["throttled"] == 0, 5, "nobody waits")
+
+
+def test_a_burst_is_taken_at_once(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"session_rate": 100})
+    with Crowd(w.address, 10) as crowd:
+        assert len(crowd.wait(10)) == 10
+    assert counters(w)["accept_rate_pauses"] == 0
+
+
+def test_listeners_share_the_rate_of_weir(weir, tcp_server):
+    w = weir([tcp_server(echo, backlog=500).address], weir={"session_rate": 50, "workers": 2},
+             listeners=listeners({}, {}))
+    with Crowd(address_of(w, 0), 75) as one, Crowd(address_of(w, 1), 75) as other:
+        first = one.wait(75)
+        second = other.wait(75)
+        assert (len(first), len(second), one.wrong + other.wrong) == (75, 75, [])
+        check_pace(first, 50, 5)
+        # Those of the other are told late, while the first are waited for; the sum is the last one's.
+        assert max(first + second) >= (150 - 5 - 1) / 50
+    assert {line["listener"] for line in w.log_lines()
+            if line.get("why") == "session_rate of weir"} == {"l0", "l1"}
+
+
+def test_neither_of_two_listeners_starves(weir, tcp_server):
+    w = weir([tcp_server(echo, backlog=500).address], weir={"session_rate": 40, "workers": 2},
+             listeners=listeners({}, {}))
+    with Crowd(address_of(w, 0), 100) as many, Crowd(address_of(w, 1), 10) as few:
+        # Of the four queues each has its turn: behind at most three others for each of its own.
+        times = few.wait(10)
+        assert len(times) == 10 and not few.wrong
+        assert max(times) < (40 + 4) / 40 * 1.5 + 1
+        many.wait(100)
+        assert len(many.served) == 100
+
+
+def test_a_flood_at_one_listener_is_its_own(weir, tcp_server):
+    w = weir([tcp_server(echo, backlog=500).address],
+             listeners=listeners({"session_rate": 20}, {}))
+    with Crowd(address_of(w, 0), 100) as flood, Crowd(address_of(w, 1), 100) as others:
+        assert len(others.wait(100, timeout=5)) == 100
+        check_pace(flood.wait(100, timeout=0.5), 20, 2)
+        assert len(flood.served) < 60
+    w.wait_sessions(0, timeout=20)
+
+
+def test_who_is_refused_has_used_the_rate(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"session_rate": 20, "deny": ["127.0.0.66"]})
+    start = time.monotonic()
+    with Crowd(w.address, 20, source="127.0.0.66") as denied:
+        assert denied.wait(20) == []
+        assert len(denied.wrong) == 20
+    assert time.monotonic() - start >= (20 - 2 - 1) / 20
+    assert counters(w)["sessions_refused"] == 20
+
+
+def test_stop_serves_those_in_the_queue(weir, tcp_server):
+    w = weir([tcp_server(echo, backlog=500).address], listener={"session_rate": 5},
+             weir={"workers": 2, "session_rate": 50})
+    with Crowd(w.address, 60) as crowd:
+        eventually(lambda: w.admin("show listeners")[0]["throttled"] == 2, 5, "both workers wait")
+        w.process.send_signal(signal.SIGTERM)
+        assert (len(crowd.wait(60, timeout=5)), crowd.wrong) == (60, [])
+    assert w.process.wait(TIMEOUT) == 0
