@@ -38,7 +38,7 @@ enum config_send_proxy { CONFIG_SEND_PROXY_OFF, CONFIG_SEND_PROXY_V1, CONFIG_SEN
 enum config_proxy_in { CONFIG_PROXY_OFF, CONFIG_PROXY_OPTIONAL, CONFIG_PROXY_REQUIRED };
 enum config_route_protocol { CONFIG_ROUTE_ANY, CONFIG_ROUTE_TLS, CONFIG_ROUTE_NOT_TLS };
 enum config_no_route { CONFIG_NO_ROUTE_POOL, CONFIG_NO_ROUTE_REFUSE };
-enum config_refuse { CONFIG_REFUSE_RESET, CONFIG_REFUSE_CLOSE };
+enum config_refuse { CONFIG_REFUSE_RESET, CONFIG_REFUSE_CLOSE, CONFIG_REFUSE_DROP };
 
 /* What a PROXY header of version 2 carries behind the addresses; bits of a set. */
 enum config_tlv {

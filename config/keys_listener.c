@@ -11,7 +11,7 @@ static const char *const splice[] = {"auto", "off", "on", NULL};
 static const char *const protocols[] = {"tcp", "udp", NULL};
 static const char *const proxy_protocols[] = {"off", "optional", "required", NULL};
 static const char *const no_route[] = {"pool", "refuse", NULL};
-static const char *const refuse[] = {"reset", "close", NULL};
+static const char *const refuse[] = {"reset", "close", "drop", NULL};
 
 /* What the table of sources can count. */
 #define SOURCE_MAX 1000000
@@ -317,7 +317,9 @@ static const struct config_key rows[] = {
      .inherits = true,
      .protocol = "tcp",
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "How a client is refused: its connection is reset, or closed."},
+     .help =
+         "How a client is refused: its connection is reset, closed, or dropped, which no segment "
+         "tells it beyond the first router."},
 
     /* udp */
     {.section = SECTION_LISTENER,

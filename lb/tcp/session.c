@@ -177,10 +177,9 @@ static void count_end(struct session *session, enum session_end_reason reason)
 }
 
 /* Ends that are clean on both sides: everything else is told to both by a reset. */
-static bool ends_clean(const struct session *session, enum session_end_reason reason)
+static bool ends_clean(enum session_end_reason reason)
 {
-    return reason == SESSION_END_DONE || reason == SESSION_END_DRAIN_QUIET ||
-           (reason == SESSION_END_REFUSED && session->policy->refuse_close);
+    return reason == SESSION_END_DONE || reason == SESSION_END_DRAIN_QUIET;
 }
 
 void session_detach(struct session *session)
@@ -209,15 +208,24 @@ static bool has_access_line(const struct session *session)
     return policy->log_access && (session->id >> 8) % policy->log_sample == 0;
 }
 
+/* As the listener says: it had no server yet. */
+static void turn_away(struct session *session)
+{
+    refuse_client(session->tcp, session->policy, session->side[CLIENT].fd);
+    session->side[CLIENT].fd = -1;
+}
+
 void session_end(struct session *session, enum session_end_reason reason)
 {
-    bool reset = !ends_clean(session, reason);
+    bool reset = !ends_clean(reason);
 
     if (session->state == SESSION_ENDED)
         return;
     session->reason = (uint8_t)reason;
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
+    if (reason == SESSION_END_REFUSED)
+        turn_away(session);
     session_close_side(session, CLIENT, reset);
     session_close_side(session, SERVER, reset);
     count_end(session, reason);
@@ -383,7 +391,7 @@ void tcp_accept(struct tcp *tcp, const struct tcp_policy *policy, int fd,
     uint32_t ticket;
 
     if (!admit_peer(tcp, policy, client, &ticket)) {
-        socket_close(fd, !policy->refuse_close);
+        refuse_client(tcp, policy, fd);
         tcp->env.ended(tcp->env.owner, policy);
         return;
     }

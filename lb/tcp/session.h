@@ -86,6 +86,8 @@ struct tcp {
     uint64_t next_id;
     uint64_t refusal_told_ms; /* when the log last told of a client refused */
     uint64_t source_told_ms;  /* and of a source that servers cannot be connected to from */
+    uint64_t silence_began_ms;
+    uint32_t silenced; /* clients dropped without a word since then */
 };
 
 /* ---- session.c: the state machine ---- */
@@ -127,6 +129,15 @@ bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *
 /* Counts and tells of a client that is refused. */
 void admit_refuse(struct tcp *tcp, const struct tcp_policy *policy,
                   const union inet_address *client, const char *why);
+
+/* ---- refuse.c: how the others are turned away ---- */
+
+/* How long a dropped client gets no answer, and how many of them may wait for the end of that:
+ * more in one such time are reset out of its sight. */
+#define REFUSE_SILENCE_MS 20000
+#define REFUSE_SILENT_MOST 256
+/* Closes the socket as `refuse` says. */
+void refuse_client(struct tcp *tcp, const struct tcp_policy *policy, int fd);
 
 /* ---- preread.c: what the client sends first ---- */
 

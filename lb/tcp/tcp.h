@@ -100,7 +100,7 @@ struct tcp_policy {
     bool log_access;
     /* who comes in, and by what it says first */
     struct gate *gate; /* NULL: everybody may */
-    bool refuse_close; /* the refused get a FIN instead of a RST */
+    enum config_refuse refuse; /* how the others are turned away */
     enum config_proxy_in proxy_in;
     const struct config_networks *proxy_from; /* who sends PROXY headers */
     uint64_t preread_timeout_ms;

@@ -79,7 +79,7 @@ static void networks_and_words_come_in_arrays(void **state)
               "proxy_protocol = \"required\"; proxy_protocol_from = [ \"10.0.0.0/8\", "
               "\"2001:db8::1\" ]; allow = [ \"192.0.2.0/24\" ]; deny = [ \"192.0.2.7\" ]; "
               "source_prefix_v6 = 56; source_max_sessions = 10; source_rate = 5; dry_run = true; "
-              "refuse = \"close\";");
+              "refuse = \"drop\";");
     const struct config_listener *listener = &config->listeners[0];
 
     (void)state;
@@ -93,7 +93,7 @@ static void networks_and_words_come_in_arrays(void **state)
     assert_int_equal(listener->source_prefix_v6, 56);
     assert_int_equal(listener->source_max_sessions, 10);
     assert_int_equal(listener->source_rate, 5);
-    assert_int_equal(listener->refuse, CONFIG_REFUSE_CLOSE);
+    assert_int_equal(listener->refuse, CONFIG_REFUSE_DROP);
     assert_true(listener->dry_run);
     config_free(&config);
 }

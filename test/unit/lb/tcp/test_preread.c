@@ -315,7 +315,7 @@ static void test_one_session_of_a_source_at_once(void **state)
     (void)state;
     world_init(&w);
     assert_int_equal(gate_new(&w.policy.gate, &options), 0);
-    w.policy.refuse_close = true;
+    w.policy.refuse = CONFIG_REFUSE_CLOSE;
     world_open_with(&w, WORLD_START_MS, 100);
     struct chain chain = world_chain(&w, 0);
     int refused = world_dial(&w, 0);

@@ -1,0 +1,121 @@
+"""What the refused get, seen from behind a router: a reset, a FIN, or nothing more."""
+import contextlib
+
+import pytest
+
+from lib import proxyproto as proxy
+from lib.behind import FIN, RST, WEIR, Behind
+from lib.peers import echo
+from lib.wait import eventually
+
+PORT = 8080
+PATIENCE = 2
+
+
+@pytest.fixture(scope="module", name="behind")
+def _behind():
+    made = Behind()
+    yield made
+    made.discard()
+
+
+@pytest.fixture(name="serve")
+def _serve(weir, behind):
+    """serve(family, **listener): a weir beyond the router, and its address."""
+    def start(family, **listener):
+        address = (WEIR[family], PORT)
+        bind = f"[{WEIR[6]}]:{PORT}" if family == 6 else f"{WEIR[4]}:{PORT}"
+        w = weir(["127.0.0.1:9"], listener={"bind": bind, **listener}, wrap=behind.weir.wrap)
+        return w, address
+    return start
+
+
+def outcome(behind, address, first=b"", later=b"are you there?"):
+    """The flags of what comes from there while the client speaks twice, and what its socket says."""
+    client, capture = behind.connect(address)
+    with client, capture:
+        with contextlib.suppress(OSError):
+            client.sendall(first)
+        flags = capture.flags(0.5)
+        with contextlib.suppress(OSError):
+            client.sendall(later)
+        flags += capture.flags(PATIENCE)
+        client.setblocking(False)
+        try:
+            return flags, client.recv(1)
+        except OSError as error:
+            return flags, type(error)
+
+
+# What a listener says, and what the client does first.
+REFUSED = {
+    "denied": ({"deny": ["0.0.0.0/0", "::/0"]}, b""),
+    "no sender of headers": ({"proxy_protocol": "required",
+                              "proxy_protocol_from": ["192.0.2.0/24"]}, b""),
+    "denied by header": ({"proxy_protocol": "required", "deny": ["192.0.2.0/24"],
+                          "proxy_protocol_from": ["0.0.0.0/0", "::/0"]},
+                         proxy.v2(("192.0.2.1", 4711), ("198.51.100.1", 443))),
+    "no route": ({"no_route": "refuse", "routes": [{"sni": "www.example.com", "pool": "web"}]},
+                 b"no ClientHello\r\n"),
+}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_drop_is_silence(behind, serve, why, family):
+    limits, first = REFUSED[why]
+    w, address = serve(family, refuse="drop", **limits)
+    flags, ends = outcome(behind, address, first)
+    assert [flag for flag in flags if flag & (FIN | RST)] == []
+    assert ends == BlockingIOError, "the client takes it that the connection stands"
+    eventually(lambda: w.admin("show counters")["sessions_refused"] == 1, 5, "it was refused")
+    w.wait_sessions(0)
+
+
+def test_a_drop_of_a_mapped_client(behind, weir):
+    """An IPv6 socket that carries IPv4 needs the other option."""
+    weir(["127.0.0.1:9"], wrap=behind.weir.wrap,
+         listener={"bind": f"[::]:{PORT}", "v6only": False, "refuse": "drop", "deny": ["0.0.0.0/0"]})
+    flags, ends = outcome(behind, (WEIR[4], PORT))
+    assert [flag for flag in flags if flag & (FIN | RST)] == []
+    assert ends == BlockingIOError
+
+
+def test_a_drop_for_a_limit(behind, serve):
+    w, address = serve(4, refuse="drop", source_rate=1)
+    client, capture = behind.connect(address)
+    with client, capture:
+        flags, ends = outcome(behind, address)
+    assert [flag for flag in flags if flag & (FIN | RST)] == []
+    assert ends == BlockingIOError
+    eventually(lambda: w.admin("show counters")["sessions_refused"] >= 1, 5, "it was refused")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("refuse, flag, ends", [("reset", RST, ConnectionResetError),
+                                                ("close", FIN, ConnectionResetError)])
+def test_the_others_hear_of_it(behind, serve, refuse, flag, ends, family):
+    _, address = serve(family, refuse=refuse, deny=["0.0.0.0/0", "::/0"])
+    flags, end = outcome(behind, address)
+    assert [one for one in flags if one & flag]
+    # To what a client sends behind a FIN the kernel says RST, as there is nobody any more.
+    assert end in (ends, b"")
+
+
+def test_beyond_the_silent_ones(behind, serve):
+    """A flood of the refused: later ones get a reset that does not pass the router."""
+    w, address = serve(4, refuse="drop", deny=["0.0.0.0/0"])
+    for _ in range(300):
+        for end in behind.connect(address):
+            end.close()
+    client, capture = behind.connect(address)
+    with client, capture:
+        flags = capture.flags(1)
+    assert [flag for flag in flags if flag & (FIN | RST)] == []
+    assert w.admin("show counters")["sessions_refused"] == 301
+
+
+def test_on_the_same_link_it_is_no_secret(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"refuse": "drop", "deny": ["127.0.0.66"]})
+    with w.connect(source=("127.0.0.66", 0)) as client:
+        assert client.recv(1) == b""
