@@ -107,19 +107,6 @@ bool config_networks_have(const struct config_networks *networks, const struct n
     return false;
 }
 
-/* The longest prefix decides who may come in: of two equal ones none is longer. */
-static void check_allow_deny(struct config_loader *loader, const struct config_listener *listener)
-{
-    for (size_t i = 0; i < listener->deny.count; i++) {
-        char text[NETWORK_TEXT_MAX];
-        const struct network *network = &listener->deny.network[i];
-        if (config_networks_have(&listener->allow, network))
-            config_loader_error(loader, config_loader_line(loader, &listener->deny, listener),
-                                "the network %s is in allow and in deny; it must be in one of them",
-                                network_format(network, text));
-    }
-}
-
 static void check_tcp(struct config_loader *loader, const struct config_listener *listener)
 {
     config_check_proxy_in(loader, listener);
@@ -137,7 +124,7 @@ void config_check_listeners(struct config_loader *loader, const struct config *c
     check_protocol_keys(loader, config);
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        check_allow_deny(loader, listener);
+        config_check_access(loader, listener);
         if (listener->protocol == CONFIG_PROTOCOL_UDP)
             check_udp(loader, listener);
         else

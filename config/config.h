@@ -103,6 +103,18 @@ struct config_sources {
     size_t count;                /* at most CONFIG_SOURCES_MAX */
 };
 
+/* Of one file. */
+#define CONFIG_LIST_MAX 100000
+
+/* A file of networks: its path as written, "" none, and what it held when it was read. */
+struct config_list {
+    char *path;
+    struct config_networks networks;
+    /* Of the loader alone: the file as it was opened, and the line of each network in it. */
+    char *file;
+    int *line;
+};
+
 /* Numbers are int64_t throughout: durations in milliseconds, sizes in bytes, counts plain. */
 struct config_weir {
     int64_t workers;         /* never 0: the loader puts the number of CPUs */
@@ -196,8 +208,10 @@ struct config_listener {
     bool freebind;
     bool v6only;
     int64_t log_sample; /* one session or flow in so many has an access line; at least 1 */
-    struct config_networks allow; /* none: all */
+    struct config_networks allow; /* none, in the list neither: all */
     struct config_networks deny;
+    struct config_list allow_file;
+    struct config_list deny_file;
     int64_t source_max_sessions; /* sessions or flows of one source at once; 0: no limit */
     int64_t source_rate;         /* new ones per second of one source; 0: no limit */
     int64_t source_prefix_v4;    /* bits of an address that make a source */

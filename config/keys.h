@@ -66,6 +66,9 @@ struct config_type {
     /* The text that `set` reads; either the field's own or written to `scratch`. */
     const char *(*text)(const struct config_key *key, const void *field, char *scratch);
     void (*clear)(void *field);
+    /* Of a value that names a file: what that holds, which goes into the image too. Else NULL. */
+    const char *(*held)(const void *field);
+    int (*set_held)(void *field, const char *text);
     /* What may be written, for people: "250ms to 1h". */
     void (*describe)(const struct config_key *key, struct text *to);
 };
@@ -80,6 +83,7 @@ extern const struct config_type config_type_switch;   /* bool */
 extern const struct config_type config_type_address;  /* struct config_address */
 extern const struct config_type config_type_networks; /* struct config_networks */
 extern const struct config_type config_type_sources;  /* struct config_sources */
+extern const struct config_type config_type_list;     /* struct config_list */
 extern const struct config_type config_type_words;    /* int64_t, bits by index of `choices` */
 
 struct config_key {

@@ -13,6 +13,9 @@ static const char *const proxy_protocols[] = {"off", "optional", "required", NUL
 static const char *const no_route[] = {"pool", "refuse", NULL};
 static const char *const refuse[] = {"reset", "close", "drop", NULL};
 
+/* One less than PATH_MAX, which has room for the NUL. */
+#define PATH_LENGTH_MAX 4095
+
 /* What the table of sources can count. */
 #define SOURCE_MAX 1000000
 
@@ -84,6 +87,21 @@ static const struct config_key rows[] = {
      .standard = "",
      .reload = RELOAD_NEW_SESSIONS,
      .help = "Networks whose clients are refused."},
+    {.section = SECTION_LISTENER,
+     .name = "allow_file",
+     LIST(config_listener, allow_file),
+     .most = PATH_LENGTH_MAX,
+     .standard = "",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "A file of more networks for allow, one a line, with # before comments. A relative "
+             "path counts from the directory of the file that says it."},
+    {.section = SECTION_LISTENER,
+     .name = "deny_file",
+     LIST(config_listener, deny_file),
+     .most = PATH_LENGTH_MAX,
+     .standard = "",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "The same for deny."},
     {.section = SECTION_LISTENER,
      .name = "source_max_sessions",
      NUMBER(config_listener, source_max_sessions),

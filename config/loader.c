@@ -73,6 +73,7 @@ static int load(struct config_loader *loader, const char *path, struct config *c
     if (config->path == NULL)
         return -ENOMEM;
     if (config_walk(loader, config) && !loader->no_memory) {
+        config_read_lists(loader, config);
         config_check(loader, config);
         config_check_listeners(loader, config);
         config_check_addresses(loader, config);

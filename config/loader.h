@@ -53,8 +53,10 @@ void config_errors_sort(struct config_errors *errors);
  * syntax is wrong is there nothing to go on with, and config_walk returns false.
  */
 must_check bool config_walk(struct config_loader *loader, struct config *config);
+void config_read_lists(struct config_loader *loader, struct config *config);
 void config_check(struct config_loader *loader, struct config *config);
 void config_check_listeners(struct config_loader *loader, const struct config *config);
+void config_check_access(struct config_loader *loader, const struct config_listener *listener);
 void config_check_routes(struct config_loader *loader, const struct config_listener *listener);
 void config_check_proxy_in(struct config_loader *loader, const struct config_listener *listener);
 void config_check_proxy_out(struct config_loader *loader, const struct config *config,

@@ -52,6 +52,7 @@ extern const struct config_rows config_rows_route;
     .type = &config_type_networks, FIELD(object, member, struct config_networks)
 #define SOURCES(object, member)                                                                    \
     .type = &config_type_sources, FIELD(object, member, struct config_sources)
+#define LIST(object, member) .type = &config_type_list, FIELD(object, member, struct config_list)
 #define WORDS(object, member, names)                                                               \
     .type = &config_type_words, .choices = (names), FIELD(object, member, int64_t)
 

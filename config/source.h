@@ -19,7 +19,6 @@
 
 #define CONFIG_INCLUDE_DEPTH 10
 #define CONFIG_FILES_MAX 1000
-#define CONFIG_FILE_SIZE_MAX (16 << 20)
 
 struct config_source_line {
     size_t file;

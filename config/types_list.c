@@ -83,10 +83,8 @@ static void clear_networks(void *field)
     *networks = (struct config_networks){0};
 }
 
-static int set_networks(const struct config_key *key, void *field, const char *text,
-                        struct text *why)
+static int replace_networks(struct config_networks *to, const char *text, struct text *why)
 {
-    (void)key;
     /* One more: none at all is no allocation of nothing. */
     struct config_networks read = {
         .text = strdup(text),
@@ -99,10 +97,16 @@ static int set_networks(const struct config_key *key, void *field, const char *t
         clear_networks(&read);
         return rc;
     }
-    struct config_networks *to = field;
     clear_networks(to);
     *to = read;
     return 0;
+}
+
+static int set_networks(const struct config_key *key, void *field, const char *text,
+                        struct text *why)
+{
+    (void)key;
+    return replace_networks(field, text, why);
 }
 
 static const char *text_networks(const struct config_key *key, const void *field, char *scratch)
@@ -257,6 +261,64 @@ const struct config_type config_type_sources = {
     .text = text_sources,
     .clear = clear_sources,
     .describe = describe_sources,
+};
+
+/* ---- A file of networks ---- */
+
+static void clear_list(void *field)
+{
+    struct config_list *list = field;
+    clear_networks(&list->networks);
+    free(list->path);
+    free(list->file);
+    free(list->line);
+    *list = (struct config_list){0};
+}
+
+/* The path alone; lists.c reads the file. */
+static int set_list(const struct config_key *key, void *field, const char *text, struct text *why)
+{
+    struct config_list *list = field;
+    return config_type_string.set(key, &list->path, text, why);
+}
+
+static const char *text_list(const struct config_key *key, const void *field, char *scratch)
+{
+    (void)key;
+    (void)scratch;
+    const struct config_list *list = field;
+    return list->path != NULL ? list->path : ""; /* of a struct made by hand */
+}
+
+static const char *held_list(const void *field)
+{
+    const struct config_list *list = field;
+    return text_networks(NULL, &list->networks, NULL);
+}
+
+static int set_held_list(void *field, const char *text)
+{
+    struct config_list *list = field;
+    char phrase[128];
+    struct text why;
+    text_init(&why, phrase, sizeof(phrase));
+    return replace_networks(&list->networks, text, &why);
+}
+
+static void describe_list(const struct config_key *key, struct text *to)
+{
+    config_type_string.describe(key, to);
+}
+
+const struct config_type config_type_list = {
+    .name = "path",
+    .quoted = true,
+    .set = set_list,
+    .text = text_list,
+    .clear = clear_list,
+    .held = held_list,
+    .set_held = set_held_list,
+    .describe = describe_list,
 };
 
 /* ---- A set of words ---- */

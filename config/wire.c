@@ -6,8 +6,8 @@
  *
  * An image is a row of texts, each closed by a NUL: a mark, the path, and then by the tables of
  * keys and sections every value as the file would say it, a list with its length first and each
- * element with its line. So there is one reader of values, with its bounds, for file and image
- * alike.
+ * element with its line; behind the path of a file of networks these. So there is one reader of
+ * values, with its bounds, for file and image alike.
  */
 #include "config/buffer.h"
 #include "config/loader.h"
@@ -94,13 +94,20 @@ static void encode_list(const struct config_section *list, const void *parent,
     }
 }
 
-static void encode_section(enum config_section_id id, const void *object, struct config_buffer *to)
+static void encode_key(const struct config_key *key, const void *object, struct config_buffer *to)
 {
     char scratch[CONFIG_KEY_SCRATCH];
+    put(to, config_key_text(key, object, scratch));
+    if (key->type->held != NULL)
+        put(to, key->type->held(config_field(object, key->offset)));
+}
+
+static void encode_section(enum config_section_id id, const void *object, struct config_buffer *to)
+{
     const struct config_key *key;
     for (size_t i = 0; (key = config_key_at(i)) != NULL; i++)
         if (key->section == id)
-            put(to, config_key_text(key, object, scratch));
+            encode_key(key, object, to);
     for (size_t i = SECTION_ROOT + 1; i < SECTION_COUNT; i++) {
         const struct config_section *section = &config_sections[i];
         if (section->parent != id)
@@ -167,7 +174,11 @@ static int decode_key(struct cursor *cursor, const struct config_key *key, void 
     if (value == NULL)
         return -EINVAL;
     text_init(&why, phrase, sizeof(phrase));
-    return config_key_set(key, object, value, &why);
+    int rc = config_key_set(key, object, value, &why);
+    if (rc < 0 || key->type->held == NULL)
+        return rc;
+    const char *held = take(cursor);
+    return held != NULL ? key->type->set_held(config_field(object, key->offset), held) : -EINVAL;
 }
 
 static int decode_section(struct cursor *cursor, enum config_section_id id, void *object)

@@ -251,6 +251,11 @@ void listener_rate_init(struct rate_meter *meter, int64_t per_second)
     rate_meter_init(meter, (uint32_t)per_second, (uint32_t)per_second / 10);
 }
 
+static struct gate_list list_of(const struct config_list *from)
+{
+    return (struct gate_list){from->networks.network, from->networks.count};
+}
+
 /* None where nobody is kept out: it would cost each client a look. */
 static int open_gate(struct listener *listener, const struct config_listener *from)
 {
@@ -259,6 +264,8 @@ static int open_gate(struct listener *listener, const struct config_listener *fr
         .allow_count = from->allow.count,
         .deny = from->deny.network,
         .deny_count = from->deny.count,
+        .more_allow = list_of(&from->allow_file),
+        .more_deny = list_of(&from->deny_file),
         .source_max = (uint32_t)from->source_max_sessions,
         .source_rate = (uint32_t)from->source_rate,
         .prefix_v4 = (uint8_t)from->source_prefix_v4,
@@ -267,7 +274,8 @@ static int open_gate(struct listener *listener, const struct config_listener *fr
         .seed = random_seed(),
     };
 
-    if (from->allow.count + from->deny.count == 0 && options.source_max == 0 &&
+    if (options.allow_count + options.deny_count == 0 &&
+        options.more_allow.count + options.more_deny.count == 0 && options.source_max == 0 &&
         options.source_rate == 0)
         return 0;
     return gate_new(&listener->gate, &options);

@@ -51,25 +51,40 @@ const char *gate_verdict_word(enum gate_verdict verdict)
 
 /* ---- Making ---- */
 
+/* Networks on their way into the set, each with its value. */
+struct filling {
+    struct network *network;
+    uint32_t *value;
+    size_t count;
+};
+
+static void fill(struct filling *filling, struct gate_list list, uint32_t value)
+{
+    for (size_t i = 0; i < list.count; i++, filling->count++) {
+        filling->network[filling->count] = list.network[i];
+        filling->value[filling->count] = value;
+    }
+}
+
 /* What is denied comes last: it holds when a network is both. */
 static int make_networks(struct gate *gate, const struct gate_options *options)
 {
-    size_t count = options->allow_count + options->deny_count;
+    size_t count = options->allow_count + options->deny_count + options->more_allow.count +
+                   options->more_deny.count;
     if (count == 0)
         return 0;
-    struct network *network = calloc(count, sizeof(*network));
-    uint32_t *value = calloc(count, sizeof(*value));
+    struct filling all = {.network = calloc(count, sizeof(*all.network)),
+                          .value = calloc(count, sizeof(*all.value))};
     int rc = -ENOMEM;
-    if (network != NULL && value != NULL) {
-        for (size_t i = 0; i < count; i++) {
-            bool denies = i >= options->allow_count;
-            network[i] = denies ? options->deny[i - options->allow_count] : options->allow[i];
-            value[i] = denies ? NETWORK_DENIED : NETWORK_ALLOWED;
-        }
-        rc = networks_new(&gate->networks, network, value, count);
+    if (all.network != NULL && all.value != NULL) {
+        fill(&all, (struct gate_list){options->allow, options->allow_count}, NETWORK_ALLOWED);
+        fill(&all, options->more_allow, NETWORK_ALLOWED);
+        fill(&all, (struct gate_list){options->deny, options->deny_count}, NETWORK_DENIED);
+        fill(&all, options->more_deny, NETWORK_DENIED);
+        rc = networks_new(&gate->networks, all.network, all.value, all.count);
     }
-    free(network);
-    free(value);
+    free(all.network);
+    free(all.value);
     return rc;
 }
 
@@ -90,7 +105,7 @@ int gate_new(struct gate **out, const struct gate_options *options)
     gate->prefix_v4 = (uint8_t)(96 + MIN(options->prefix_v4, 32));
     gate->prefix_v6 = MIN(options->prefix_v6, 128);
     gate->is_dry = options->dry_run;
-    gate->admits_others = options->allow_count == 0;
+    gate->admits_others = options->allow_count + options->more_allow.count == 0;
     int rc = make_networks(gate, options);
     if (rc == 0)
         rc = make_sources(gate, options);

@@ -29,11 +29,19 @@ enum gate_verdict {
 /* "admitted", "denied", "source-sessions", "source-rate" */
 const char *gate_verdict_word(enum gate_verdict verdict);
 
+/* Networks that stand together. */
+struct gate_list {
+    const struct network *network;
+    size_t count;
+};
+
 struct gate_options {
     const struct network *allow;
     size_t allow_count;
     const struct network *deny;
     size_t deny_count;
+    struct gate_list more_allow; /* from elsewhere, and no less */
+    struct gate_list more_deny;
     uint32_t source_max;  /* at once; 0: no limit; above 1048572 as that */
     uint32_t source_rate; /* new ones a second; 0: no limit; above 1000000 as that */
     uint8_t prefix_v4;    /* bits that make a source: 0 to 32 */

@@ -82,6 +82,40 @@ static void one_helper_answers_many_times(void **state)
 }
 
 /* The trap of libconfig 1.5 that the helper is there for. */
+static void write_text(const char *path, const char *text)
+{
+    FILE *to = fopen(path, "w");
+    assert_non_null(to);
+    assert_true(fputs(text, to) >= 0);
+    assert_int_equal(fclose(to), 0);
+}
+
+/* A list of networks is read anew each time, as the file that names it is. */
+static void a_list_is_read_each_time(void **state)
+{
+    static const char *const lists[] = {"10.0.0.0/8\n", "10.0.0.0/8\n192.0.2.0/24\n"};
+    char path[] = "/tmp/weir-list-XXXXXX", list[64], text[512];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    snprintf(list, sizeof(list), "%s.list", path);
+    snprintf(text, sizeof(text),
+             TEST_POOLS "listeners = ( { name = \"web\"; bind = \"127.0.0.1:8080\"; "
+                        "pool = \"web\"; deny_file = \"%s\"; } );\n",
+             strrchr(list, '/') + 1);
+    write_text(path, text);
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        struct config *config = NULL;
+        struct config_errors errors = {0};
+        write_text(list, lists[i]);
+        assert_int_equal(load(*state, path, &config, &errors), 0);
+        assert_int_equal(config->listeners[0].deny_file.networks.count, i + 1);
+        config_free(&config);
+    }
+    unlink(path);
+    unlink(list);
+}
+
 static void an_include_of_a_directory_is_an_error(void **state)
 {
     struct config *config = NULL;
@@ -261,6 +295,7 @@ int main(void)
         with_helper(a_good_file_is_loaded),
         with_helper(errors_come_back),
         with_helper(one_helper_answers_many_times),
+        with_helper(a_list_is_read_each_time),
         with_helper(an_include_of_a_directory_is_an_error),
         with_helper(a_large_model_comes_whole),
         with_helper(a_path_beyond_bounds_is_an_error),
