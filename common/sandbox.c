@@ -63,6 +63,7 @@
 #define ALL (D | L | C | W | H)
 
 #define WHOLE UINT32_MAX /* of an argument that is an int */
+#define SOCKET_TYPE 0xf  /* without SOCK_NONBLOCK and SOCK_CLOEXEC: net/socket.c */
 #define FOR_WRITING (O_ACCMODE | O_CREAT | O_TRUNC)
 
 #define NETLINK_ADDRESS sizeof(struct sockaddr_nl)
@@ -169,8 +170,15 @@ static const struct rule rules[] = {
     {.profiles = D | NET, .call = "io_uring_setup", .error = ENOSYS},
 
     /* sockets */
-    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET},
-    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET6},
+    /* no raw ones, which CAP_NET_RAW would allow */
+    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET, .also_argument = 1,
+     .also_mask = SOCKET_TYPE, .also_value = SOCK_STREAM},
+    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET, .also_argument = 1,
+     .also_mask = SOCKET_TYPE, .also_value = SOCK_DGRAM},
+    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET6, .also_argument = 1,
+     .also_mask = SOCKET_TYPE, .also_value = SOCK_STREAM},
+    {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_INET6, .also_argument = 1,
+     .also_mask = SOCKET_TYPE, .also_value = SOCK_DGRAM},
     {.profiles = NET, .call = "socket", .mask = WHOLE, .value = AF_UNIX},
     {.profiles = NET, .call = "bind"},
     {.profiles = NET, .call = "listen"},

@@ -196,6 +196,34 @@ static bool opens_a_netlink_socket(void)
     return socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
 }
 
+/* Who may not do so anyway is ended for it too. */
+static bool opens_a_raw_socket(void)
+{
+    return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP) >= 0;
+}
+
+static bool opens_a_raw_socket_of_ipv6(void)
+{
+    return socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMPV6) >= 0;
+}
+
+static bool opens_a_packet_socket(void)
+{
+    return socket(AF_PACKET, SOCK_DGRAM, 0) >= 0;
+}
+
+static bool opens_sockets_of_each_kind(void)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    for (size_t i = 0; i < 2; i++) {
+        int stream = socket(families[i], SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int datagram = socket(families[i], SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (stream < 0 || datagram < 0)
+            return false;
+    }
+    return true;
+}
+
 static bool opens_another_netlink_socket(void)
 {
     return socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT) >= 0;
@@ -327,6 +355,7 @@ static void test_control(void **state)
     WORKS(CONTROL, sends_a_datagram);
     WORKS(CONTROL, names_an_interface);
     WORKS(CONTROL, removes_a_file);
+    WORKS(CONTROL, opens_sockets_of_each_kind);
     WORKS(CONTROL, reads_a_file);
     KILLS(CONTROL, writes_a_file);
     KILLS(CONTROL, makes_a_thread);
@@ -374,6 +403,9 @@ static void test_nobody(void **state)
         if (profile == SANDBOX_HELPER)
             continue;
         expect_kills(profile, opens_a_netlink_socket, "a netlink socket");
+        expect_kills(profile, opens_a_raw_socket, "a raw socket");
+        expect_kills(profile, opens_a_raw_socket_of_ipv6, "a raw socket of IPv6");
+        expect_kills(profile, opens_a_packet_socket, "a packet socket");
         expect_kills(profile, forks, "fork");
     }
 }
