@@ -18,6 +18,7 @@
 #include "lb/limits.h"
 #include "lb/listener.h"
 #include "lb/sched/sched.h"
+#include "lb/source/source.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -101,18 +102,52 @@ static struct config *load(struct helper *helper, const char *path)
     return config;
 }
 
-/* NET_BIND_SERVICE: a listener that is opened later may have a low port. */
-#define KEPT_CAPABILITIES (UINT64_C(1) << CAP_NET_BIND_SERVICE)
+static const struct config_pool *find_pool_of_clients(const struct config *config)
+{
+    for (size_t i = 0; i < config->pool_count; i++)
+        if (config->pools[i].source.client)
+            return &config->pools[i];
+    return NULL;
+}
+
+/* Tried, not looked up: whoever started weir may have kept it from root too, or granted it to a
+ * user. */
+static int check_source(const struct config *config, char *error)
+{
+    const struct config_pool *pool = find_pool_of_clients(config);
+    int failed = pool != NULL ? source_may_be_transparent() : 0;
+
+    if (failed == -EPERM)
+        snprintf(
+            error, ERROR_MAX,
+            "source = \"client\" of the pool %s needs the privilege CAP_NET_RAW: start weir as "
+            "root, or grant it that capability",
+            pool->name);
+    else if (failed)
+        snprintf(error, ERROR_MAX, "source = \"client\" of the pool %s cannot be had: %s",
+                 pool->name, strerrordesc_np(-failed));
+    return failed;
+}
+
+/*
+ * NET_BIND_SERVICE: a listener that is opened later may have a low port; who is not root has its
+ * ports by now, or never. NET_RAW: to connect from a client's address (IP_TRANSPARENT, ip(7)).
+ */
+static uint64_t kept_capabilities(const struct config *config)
+{
+    uint64_t kept = geteuid() == 0 ? UINT64_C(1) << CAP_NET_BIND_SERVICE : 0;
+
+    if (find_pool_of_clients(config) != NULL)
+        kept |= UINT64_C(1) << CAP_NET_RAW;
+    return kept;
+}
 
 static int drop_privileges(const struct config *config, const struct privileges_user *user,
                            char *error)
 {
-    bool is_root = geteuid() == 0;
-
-    /* Without root there is nothing to keep; the sockets are bound by now. */
     if (config->weir.user[0] != '\0')
-        return privileges_drop(user, is_root ? KEPT_CAPABILITIES : 0, error, ERROR_MAX);
-    if (is_root)
+        return privileges_drop(user, kept_capabilities(config), error, ERROR_MAX);
+    if (geteuid() == 0)
         log_warn("weir runs as root: set user in the weir section");
     return 0;
 }
@@ -170,6 +205,7 @@ static int open_admin(struct control *control, const struct config *config, stru
     struct privileges_user user = {.uid = geteuid(), .gid = getegid()};
     int failed = find_user(config, &user, error);
 
+    failed = failed ? failed : check_source(config, error);
     failed = failed ? failed : admin_open(admin, control, user.uid, user.gid, error, ERROR_MAX);
     return failed ? failed : drop_privileges(config, &user, error);
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 void source_set_fill(struct source_set *out, const struct config_sources *from)
 {
@@ -61,6 +62,18 @@ static int set(int fd, int level, int name)
     const int on = 1;
 
     return setsockopt(fd, level, name, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
+int source_may_be_transparent(void)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int failed;
+
+    if (fd < 0)
+        return -errno;
+    failed = set(fd, IPPROTO_IP, IP_TRANSPARENT);
+    close(fd);
+    return failed;
 }
 
 int source_bind(int fd, const struct source *source)

@@ -39,6 +39,13 @@ struct source {
 must_check bool source_choose(const struct source_set *set, const struct address *server,
                               const union inet_address *client, struct source *out);
 
+/*
+ * May this process bind a socket to an address that is not this machine's? 0, or a negative errno:
+ * -EPERM without CAP_NET_RAW in the namespace of the network (capabilities(7)); CAP_NET_ADMIN would
+ * do too, and can do far more.
+ */
+must_check int source_may_be_transparent(void);
+
 /* Binds a socket that is not connected yet. Harmless for nothing. */
 must_check int source_bind(int fd, const struct source *source);
 

@@ -16,7 +16,7 @@ from lib.udp import listener
 from lib.wait import SLOW, eventually
 from lib.weir import BUILD, USER, make_directory
 
-CAP_NET_BIND_SERVICE = 1 << 10
+CAP_NET_BIND_SERVICE, CAP_NET_RAW = 1 << 10, 1 << 13
 SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 AS_USER = {
@@ -66,6 +66,14 @@ def test_every_thread_of_a_start_as_root(weir, responders):
     assert {int(status["CapBnd"], 16) for status in threads(w.pid)} == {0}
 
 
+def test_one_more_capability_to_connect_from_clients(weir, responders, caller):
+    """And only where a pool says so: see the test before."""
+    w = weir([responders(1)[0].address], weir={"workers": 2}, pool={"source": "client"})
+    check_threads(w, CAP_NET_BIND_SERVICE | CAP_NET_RAW)
+    assert {int(status["CapBnd"], 16) for status in threads(w.pid)} == {0}
+    assert all(call.ok for call in caller(w.address, count=50).finish())
+
+
 def test_no_group_of_the_starter_stays(weir, responders):
     w = weir([responders(1)[0].address], weir={"workers": 2},
              wrap=("setpriv", "--groups=0,4,27,100"))
@@ -111,7 +119,27 @@ def test_low_port_by_an_ambient_capability(weir, responder, namespace):
     assert there.run("curl", "-sf", "http://127.0.0.1/").strip() == "there"
 
 
+def test_clients_addresses_by_an_ambient_capability(weir, responders, caller):
+    """That one is kept, for each connection takes it."""
+    grant = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups",
+             "--inh-caps=+net_raw", "--ambient-caps=+net_raw")
+    w = weir([responders(1)[0].address], weir={"workers": 2}, pool={"source": "client"}, wrap=grant)
+    check_threads(w, CAP_NET_RAW)
+    assert all(call.ok for call in caller(w.address, count=50).finish())
+
+
 # ---- one sentence ----
+
+@pytest.mark.parametrize("wrap", [AS_USER["setpriv"], ("setpriv", "--bounding-set=-net_raw,-net_admin")],
+                         ids=["user", "root without it"])
+@pytest.mark.parametrize("user", [USER, ""])
+def test_clients_addresses_without_the_capability(weir, wrap, user):
+    said = sentence(weir(["127.0.0.1:9"], start=False, pool={"source": "client"},
+                         weir={"user": user}, wrap=wrap))
+    assert said == ('weir: source = "client" of the pool web needs the privilege CAP_NET_RAW: start '
+                    'weir as root, or grant it that capability\n')
+
+
 
 def test_low_port_without_the_privilege(weir, namespace):
     there = namespace()
