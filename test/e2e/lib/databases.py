@@ -14,16 +14,16 @@ POSTGRES_USER = "postgres"
 class Redis(Server):
     def command(self):
         return ["/usr/bin/redis-server", "--bind", self.host, "--port", str(self.port),
-                "--save", "", "--appendonly", "no", "--dir", str(self.directory)]
+                "--save", "", "--appendonly", "no", "--protected-mode", "no", "--dir", str(self.directory)]
 
 
 class Postgres(Server):
     """A cluster of its own; it refuses to run as root, so the package's user runs it."""
 
-    def __init__(self, **where):
+    def __init__(self, wrap=(), **where):
         as_user = ("setpriv", f"--reuid={POSTGRES_USER}", f"--regid={POSTGRES_USER}",
                    "--clear-groups")
-        super().__init__(wrap=as_user, **where)
+        super().__init__(wrap=(*wrap, *as_user), **where)
         self._data = self.directory / "data"
         self._data.mkdir()
         user = pwd.getpwnam(POSTGRES_USER)
@@ -32,6 +32,8 @@ class Postgres(Server):
             subprocess.run(["chown", f"{user.pw_uid}:{user.pw_gid}", path], check=True)
         _run([*as_user, _program("initdb"), "-D", str(self._data), "-A", "trust", "--no-sync",
               "--locale=C", "-E", "UTF8"], cwd=self.directory)
+        with open(self._data / "pg_hba.conf", "a", encoding="ascii") as rules:
+            rules.write("host all all all trust\n")
 
     def command(self):
         return [_program("postgres"), "-D", str(self._data), "-p", str(self.port),

@@ -15,16 +15,19 @@ class TcpServer:
     """Listens, and runs handler(socket) in a thread for each connection; a context manager.
 
     The socket is closed after the handler. What a handler raises is kept in `errors`, and raised
-    by `check`, except for the peer's going away.
+    by `check`, except for the peer's going away. `peers` are the addresses of those who came.
     """
 
-    def __init__(self, handler, host="127.0.0.1", port=0, backlog=128, options=()):
+    def __init__(self, handler, host="127.0.0.1", port=0, backlog=128, options=(), *,
+                 namespace=None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._handler = handler
         self.errors = []
         self.connections = []
         self._threads = []
-        self.listener = socket.socket(family)
+        self.peers = []
+        with namespace.entered() if namespace else contextlib.nullcontext():
+            self.listener = socket.socket(family)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for level, name, value in options:
             self.listener.setsockopt(level, name, value)
@@ -41,11 +44,12 @@ class TcpServer:
     def _accept(self):
         while True:
             try:
-                client, _ = self.listener.accept()
+                client, peer = self.listener.accept()
             except OSError:
                 return
             client.settimeout(TIMEOUT)
             self.connections.append(client)
+            self.peers.append(peer[0])
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
             self._threads.append(thread)
             thread.start()

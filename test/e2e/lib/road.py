@@ -6,6 +6,8 @@ from lib.servers import Process
 from lib.wait import eventually
 
 CLIENT, FRONT = "10.99.1.1", "10.99.1.2"  # FRONT: weir's, towards the clients
+CLIENT6, FRONT6 = "fd99:1::1", "fd99:1::2"
+BACK6, SERVER6 = "fd99:2::1", "fd99:2::11"
 BACK, SERVERS = "10.99.2.1", [f"10.99.2.{number}" for number in (11, 12, 13)]
 
 
@@ -33,6 +35,29 @@ class Road:
         for device in devices(self.weir):
             self.weir.run("ethtool", "-K", device, "gro", "on", "rx-udp-gro-forwarding", "on")
             self.weir.run("sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded")
+
+    def add_ipv6(self):
+        """Each of the three has addresses of both families; there is one server of IPv6."""
+        for namespace, index, address in ((self.clients, 0, CLIENT6), (self.weir, 0, FRONT6),
+                                          (self.weir, 1, BACK6), (self.servers, 0, SERVER6)):
+            namespace.run("ip", "address", "add", f"{address}/64", "dev",
+                          devices(namespace)[index], "nodad")
+
+    def add_client(self, address):
+        """One more address of the clients' end, with its prefix."""
+        extra = ("nodad",) if ":" in address else ()
+        self.clients.run("ip", "address", "add", address, "dev", devices(self.clients)[0], *extra)
+
+    def route_by_weir(self):
+        """The servers' way to everybody is weir."""
+        self.servers.run("ip", "route", "add", "default", "via", BACK)
+        self.servers.run("ip", "-6", "route", "add", "default", "via", BACK6)
+
+    def take_in(self, commands):
+        """Has weir's machine take the servers' answers to clients in, by these commands: docs/edge.md
+        calls eth1 what leads to the servers."""
+        for command in commands:
+            self.weir.run("sh", "-c", command.replace("eth1", devices(self.weir)[1]))
 
     def discard(self):
         for namespace in self._made:
