@@ -14,8 +14,8 @@
  * the order in which they came, and none finds that others were always faster. A claim is good from
  * `arrival - tolerance` on, and before `arrival`; one whose thread slept that long is given up for
  * another. Claims are at least an interval apart, so of those that are used in a span T all
- * arrivals lie in a span of T + tolerance: there are at most rate * T + burst of them, over all
- * threads, from any moment on.
+ * arrivals lie in a span of T + tolerance: there are at most burst + T / interval of them (rounded
+ * up), over all threads, from any moment on. In any second that is rate + burst.
  */
 #pragma once
 

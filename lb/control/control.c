@@ -286,6 +286,7 @@ int control_new(struct control **out, const struct config *config, struct listen
     control->limits = *limits;
     control->udp.flow_limit = limits->flows;
     listener_rate_init(&control->session_rate, config->weir.session_rate);
+    refusals_meter_init(&control->refusal_lines);
     control->started_ms = clock_now_ms();
     control->worker = calloc((size_t)config->weir.workers, sizeof(*control->worker));
     if (control->worker == NULL)
@@ -317,6 +318,7 @@ static int start_workers(struct control *control, char *error, size_t error_size
         .session_limit = control->limits.sessions,
         .sessions_total = &control->sessions,
         .session_rate = &control->session_rate,
+        .refusal_lines = &control->refusal_lines,
         .pipe_limit = control->limits.pipes / (uint32_t)wanted,
         .rest_limit = control->limits.resting / (uint32_t)wanted,
         .udp = &control->udp,

@@ -21,6 +21,7 @@ struct control {
     size_t idle_workers; /* of a draining weir */
     _Atomic uint32_t sessions;
     struct rate_meter session_rate;
+    struct rate_meter refusal_lines;
     struct udp_shared udp; /* of all workers */
     uv_loop_t loop;
     struct mailbox mailbox;

@@ -142,11 +142,20 @@ static bool is_allowed(const struct gate *gate, const union inet_address *source
     return gate->admits_others;
 }
 
+struct network gate_source(const struct gate *gate, const union inet_address *address)
+{
+    struct in6_addr mapped = network_map(address);
+    uint8_t bits;
+    if (IN6_IS_ADDR_V4MAPPED(&mapped))
+        bits = gate != NULL ? gate->prefix_v4 : 128;
+    else
+        bits = gate != NULL ? gate->prefix_v6 : 64;
+    return (struct network){network_mask(&mapped, bits), bits};
+}
+
 static uint64_t tag_of(const struct gate *gate, const union inet_address *source)
 {
-    struct in6_addr address = network_map(source);
-    bool is_v4 = IN6_IS_ADDR_V4MAPPED(&address);
-    address = network_mask(&address, is_v4 ? gate->prefix_v4 : gate->prefix_v6);
+    struct in6_addr address = gate_source(gate, source).address;
     return XXH3_64bits_withSeed(&address, sizeof(address), gate->seed);
 }
 

@@ -72,6 +72,9 @@ enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source
 /* Nothing for GATE_NO_TICKET, and then the gate may be NULL. */
 void gate_leave(struct gate *gate, uint32_t ticket);
 
+/* The source that an address belongs to; without a gate an IPv4 address, or an IPv6 /64. */
+struct network gate_source(const struct gate *gate, const union inet_address *address);
+
 /* Does it only say what it would do? */
 bool gate_is_dry(const struct gate *gate);
 

@@ -3,10 +3,9 @@
  * header told, and what is said of those who may not.
  *
  * A flood must cost little: who is refused by its own address never becomes a session, has no
- * access line, and is told of once a second with the counters beside it.
+ * access line, and is named once in ten seconds with how often.
  */
 #include "common/clock.h"
-#include "common/log.h"
 #include "common/network.h"
 #include "lb/tcp/session.h"
 
@@ -21,16 +20,13 @@ bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *
 static void tell(struct tcp *tcp, const struct tcp_policy *policy,
                  const union inet_address *address, const char *why, bool is_spared)
 {
-    union inet_address folded = *address;
-    char client[ADDRESS_TEXT_MAX];
+    struct refusal refusal = {.listener = policy->listener,
+                              .client = address,
+                              .source = gate_source(policy->gate, address),
+                              .why = why,
+                              .is_spared = is_spared};
 
-    if (!log_is_due(&tcp->refusal_told_ms, tcp->now_ms))
-        return;
-    inet_address_fold(&folded);
-    log_warn(is_spared ? "a client would be refused, but for dry_run" : "a client was refused",
-             LOG_S("client", inet_address_format(&folded, client)),
-             LOG_S("listener", policy->listener), LOG_S("why", why),
-             LOG_U("refused", metrics_get(tcp->env.metrics, METRIC_SESSIONS_REFUSED)));
+    refusals_note(tcp->env.refusals, &refusal, 1, tcp->now_ms);
 }
 
 void admit_refuse(struct tcp *tcp, const struct tcp_policy *policy,

@@ -84,8 +84,7 @@ struct tcp {
     unsigned kind[2];        /* of poller tokens, by side */
     uint64_t now_ms;
     uint64_t next_id;
-    uint64_t refusal_told_ms; /* when the log last told of a client refused */
-    uint64_t source_told_ms;  /* and of a source that servers cannot be connected to from */
+    uint64_t source_told_ms; /* when the log told of a source that servers cannot be had from */
     uint64_t silence_began_ms;
     uint32_t silenced; /* clients dropped without a word since then */
 };

@@ -27,6 +27,7 @@
 #include "lb/gate/gate.h"
 #include "lb/metrics/metrics.h"
 #include "lb/pool/pool.h"
+#include "lb/refusals/refusals.h"
 
 /* enumerator, the word in the access line, in `show` and as metric label, who ended it, meaning */
 #define SESSION_ENDS(X)                                                                            \
@@ -118,6 +119,7 @@ struct tcp_env {
     struct wheel *wheel;
     struct pipe_pool *pipes;
     struct metrics *metrics;
+    struct refusals *refusals;
     uint32_t worker; /* index: the low 8 bits of each session id, and the servers' counter cell */
     uint32_t session_limit;
     uint32_t pool_count;

@@ -212,16 +212,6 @@ void flow_refused(struct flow *flow)
 
 /* ---- beginning ---- */
 
-static bool may_come_in(const struct udp_port *port, const union inet_address *client,
-                        uint32_t *out_ticket)
-{
-    struct gate *gate = port->policy->gate;
-
-    *out_ticket = GATE_NO_TICKET;
-    return gate == NULL || gate_enter(gate, client, clock_now_us(), out_ticket) == GATE_ADMITTED ||
-           gate_is_dry(gate);
-}
-
 static void on_new(struct flow *flow, struct udp_port *port, const struct flow_key *key,
                    uint64_t hash)
 {
@@ -251,7 +241,7 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     uint32_t ticket;
     int failed = 0;
 
-    if (!may_come_in(port, key->client, &ticket)) {
+    if (!admit_flow(port, key->client, &ticket)) {
         *out_why = METRIC_DROP_DENIED;
         return NULL;
     }

@@ -116,7 +116,8 @@ struct udp {
     struct tray out; /* from servers, until `flush` */
     struct poller_task flush;
     struct outbox requests;
-    uint32_t sending; /* datagrams of the flow that request_send is at */
+    uint32_t arriving; /* datagrams of the message that is looked at */
+    uint32_t sending;  /* datagrams of the flow that request_send is at */
     struct parcel parcel[PARCELS];
     uint32_t parcels;
 };
@@ -193,6 +194,13 @@ void request_look(struct wheel_timer *timer, uint64_t now_ms);
 /* Sends what the flow has got in this batch. */
 void request_send(struct flow *flow);
 int request_failed(void *owner, void *stream, int error);
+
+/* ---- admit.c: who may come in ---- */
+
+/* May the client of `udp->arriving` begin a flow? False: it is refused, and told of. Else
+ * *out_ticket is the gate's. */
+must_check bool admit_flow(struct udp_port *port, const union inet_address *client,
+                           uint32_t *out_ticket);
 
 /* ---- drop.c: why not ---- */
 void drop(struct udp *udp, enum metric why, uint32_t datagrams);

@@ -35,7 +35,8 @@ static void tell_drop(const struct arrival *arrival, enum metric why)
     union inet_address folded = *arrival->client;
     char client[ADDRESS_TEXT_MAX];
 
-    if (!log_is_due(&port->told_ms, port->udp->now_ms))
+    /* The gate's are told of by source. */
+    if (why == METRIC_DROP_DENIED || !log_is_due(&port->told_ms, port->udp->now_ms))
         return;
     inet_address_fold(&folded);
     log_warn("datagrams are dropped; this is one of them",
@@ -167,6 +168,7 @@ static void sort(struct arrival *arrival, struct list *touched)
 
         if (udp->parcels == PARCELS)
             send_touched(udp, touched);
+        udp->arriving = train_count(&part);
         flow = arrival->port->policy->per_packet ? find_per_packet(arrival, &why)
                                                  : find(arrival, &why);
         if (flow == NULL) {

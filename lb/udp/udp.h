@@ -30,6 +30,7 @@
 #include "lb/gate/gate.h"
 #include "lb/metrics/metrics.h"
 #include "lb/pool/pool.h"
+#include "lb/refusals/refusals.h"
 
 /* enumerator, the word in the access line and as metric label, who ended it, meaning */
 #define FLOW_ENDS(X)                                                                               \
@@ -94,6 +95,7 @@ struct udp_env {
     struct poller *poller;
     struct wheel *wheel;
     struct metrics *metrics;
+    struct refusals *refusals;
     struct udp_shared *shared;
     uint32_t worker;     /* index: the low 8 bits of each flow id, and the servers' counter cell */
     uint32_t rest_limit; /* sockets at rest, of this worker */

@@ -27,6 +27,7 @@ struct worker {
     struct wheel wheel;
     struct pipe_pool pipes;
     struct metrics metrics;
+    struct refusals *refusals;
     struct tcp *tcp;
     struct udp *udp; /* NULL: no listener of that kind */
     struct acceptor *acceptor;

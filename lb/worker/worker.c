@@ -148,6 +148,7 @@ static int make_tcp(struct worker *worker)
         .wheel = &worker->wheel,
         .pipes = &worker->pipes,
         .metrics = &worker->metrics,
+        .refusals = worker->refusals,
         .worker = options->index,
         .session_limit = options->session_limit,
         .pool_count = options->pool_count,
@@ -194,6 +195,7 @@ static int make_udp(struct worker *worker)
         .poller = &worker->poller,
         .wheel = &worker->wheel,
         .metrics = &worker->metrics,
+        .refusals = worker->refusals,
         .shared = worker->options.udp,
         .worker = worker->options.index,
         .rest_limit = worker->options.rest_limit,
@@ -249,6 +251,7 @@ static void free_parts(struct worker *worker)
     acceptor_free(&worker->acceptor);
     tcp_free(&worker->tcp);
     udp_free(&worker->udp);
+    refusals_free(&worker->refusals);
     pipe_pool_deinit(&worker->pipes);
     poller_close(&worker->poller);
     free(worker->drain);
@@ -282,7 +285,8 @@ int worker_start(struct worker **out, const struct worker_options *options, char
         goto fail;
     }
     init_parts(worker, options);
-    failed = make_tcp(worker);
+    failed = refusals_new(&worker->refusals, &worker->wheel, options->refusal_lines);
+    failed = failed ? failed : make_tcp(worker);
     failed = failed ? failed : make_udp(worker);
     failed = failed ? failed : make_acceptor(worker);
     failed = failed ? failed : uv_loop_init(&worker->loop);

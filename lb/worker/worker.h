@@ -24,6 +24,7 @@ struct worker_options {
     uint32_t session_limit;           /* of the whole process */
     _Atomic uint32_t *sessions_total; /* on all workers */
     struct rate_meter *session_rate;  /* of new ones, on all workers */
+    struct rate_meter *refusal_lines; /* of the log, of all workers */
     uint32_t pipe_limit;              /* of this worker */
     uint32_t rest_limit;              /* sockets of ended flows, of this worker */
     struct udp_shared *udp;           /* of all workers */

@@ -1,6 +1,5 @@
 """Who may come in: networks, limits per source, and how the others are turned away."""
 import contextlib
-import math
 import socket
 import threading
 import time
@@ -146,19 +145,51 @@ def test_dry_run_lets_in_and_counts(weir, tcp_server, limit, least):
         {line["event"] for line in w.log_lines()}
 
 
-def test_refusals_are_logged_now_and_then(weir, tcp_server):
-    w = weir([tcp_server(echo).address], listener={"deny": ["127.0.0.66"]})
+def refusals(weir, event="a client was refused"):
+    return [line for line in weir.log_lines() if line["event"] == event]
+
+
+def hosts(lines):
+    return {line["client"].rpartition(":")[0] for line in lines}
+
+
+def test_each_refused_source_is_named(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"deny": ["127.0.0.64/29"]})
     start = time.monotonic()
-    for _ in range(200):
+    for number in range(200):
         assert not may_enter(w, "127.0.0.66")
-    took = time.monotonic() - start
-    assert refused(w) == 200
-    lines = [line for line in w.log_lines() if line["event"] == "a client was refused"]
-    assert 1 <= len(lines) <= 1 + math.ceil(took)
-    for line in lines:
-        assert (line["level"], line["listener"]) == ("warn", "web")
-        assert line["client"].startswith("127.0.0.66")
-        assert line["why"]
+        if number in (50, 100):
+            assert not may_enter(w, f"127.0.0.{67 + number // 100}")
+    assert refused(w) == 202
+    quiet = {"127.0.0.67", "127.0.0.68"}
+    eventually(lambda: hosts(refusals(w)) == {"127.0.0.66", *quiet}, 5, "the quiet are named too")
+    for line in refusals(w):
+        assert (line["level"], line["listener"], line["why"]) == ("warn", "web", "denied")
+    loud = [line for line in refusals(w) if "127.0.0.66" in line["client"]]
+    assert len(loud) <= 1 + (time.monotonic() - start) / 10
+    assert loud[0]["refused"] == 1
+    # The loud one has been silent since; how often it was refused is told in its turn.
+    eventually(lambda: sum(line["refused"] for line in refusals(w)) == 202, 12, "all are told of")
+
+
+def test_lines_of_many_refused_sources_are_bounded(weir, tcp_server):
+    w = weir([tcp_server(echo).address], listener={"deny": ["127.0.0.0/8"]}, weir={"workers": 2})
+    start = time.monotonic()
+    for number in range(60):
+        assert not may_enter(w, f"127.0.1.{number + 1}")
+    # Ten in any second of the two workers.
+    assert len(refusals(w)) <= 10 * (1 + time.monotonic() - start)
+    eventually(lambda: len(hosts(refusals(w))) == 60, 20, "each is named in its turn")
+    assert time.monotonic() - start >= (60 - 10) / 10
+    assert len(refusals(w)) == 60
+
+
+def test_refused_datagrams_name_their_sources(weir, udp_echoes, udp_client):
+    w = weir([udp_echoes(1)[0].address], listener=udp.listener(deny=["127.0.0.66", "127.0.0.67"]))
+    for source in ("127.0.0.66", "127.0.0.66", "127.0.0.67"):
+        udp_client(w, (source, 0)).send()
+    eventually(lambda: hosts(refusals(w)) == {"127.0.0.66", "127.0.0.67"}, 5, "both are named")
+    assert {line["why"] for line in refusals(w)} == {"denied"}
 
 
 # ---- whose address counts ----
@@ -315,3 +346,5 @@ def test_dry_run_drops_no_datagram(weir, udp_echoes, udp_client):
     assert drops(w) == 0
     gate = w.admin("show listeners")[0]["gate"]
     assert (gate["denied"], gate["admitted"], gate["dry_run"]) == (1, 0, True)
+    eventually(lambda: hosts(refusals(w, "a client would be refused, but for dry_run")) ==
+               {"127.0.0.66"}, 5, "it is named")

@@ -1,5 +1,4 @@
-/* At most rate times t and a burst, from any moment on and over all threads; who waits has a turn.
- */
+/* At most rate * t (rounded up) and a burst, over all threads; and who waits has a turn. */
 #include "common/rate.h"
 
 #include "common/random.h"
@@ -221,7 +220,8 @@ static void check_spans(const uint64_t *used, size_t count, uint32_t per_second,
         for (size_t i = 0; i < count; i++) {
             while (used[i] - used[first] > spans[s])
                 first++;
-            assert_true(i - first + 1 <= burst + spans[s] * per_second / SECOND);
+            uint64_t due = (spans[s] * per_second + SECOND - 1) / SECOND;
+            assert_true(i - first + 1 <= burst + due);
         }
     }
 }

@@ -27,6 +27,8 @@ struct world {
     struct wheel wheel;
     struct pipe_pool pipes;
     struct metrics metrics;
+    struct rate_meter refusal_lines;
+    struct refusals *refusals;
     struct tcp *tcp;
     uint64_t now_ms;
     struct tcp_policy policy;
@@ -168,6 +170,9 @@ static inline void world_open_with(struct world *w, uint64_t start_ms, uint32_t 
     pipe_pool_init(&w->pipes, 8, 0);
     assert_int_equal(poller_open(&w->poller), 0);
     poller_on_wake(&w->poller, world_woken, w);
+    refusals_meter_init(&w->refusal_lines);
+    assert_int_equal(refusals_new(&w->refusals, &w->wheel, &w->refusal_lines), 0);
+    env.refusals = w->refusals;
     assert_int_equal(tcp_new(&w->tcp, &env, start_ms), 0);
     for (size_t i = 0; i < WORLD_SERVERS; i++)
         world_add_server(w, i);
@@ -207,6 +212,7 @@ static inline void world_hang_up(int *fd)
 static inline void world_close(struct world *w)
 {
     assert_int_equal(tcp_sessions(w->tcp), 0);
+    refusals_free(&w->refusals);
     assert_int_equal(w->wheel.count, 0);
     assert_int_equal(w->pipes.taken, 0);
     assert_false(poller_has_tasks(&w->poller));

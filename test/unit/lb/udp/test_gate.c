@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "test/unit/lb/udp/world.h"
+#include "test/unit/record.h"
 
 static void open_gated(struct world *w, const struct gate_options *options)
 {
@@ -34,10 +35,16 @@ static void the_denied_get_no_flow(void **state)
 
     (void)state;
     assert_int_equal(network_parse(&loopback, "127.0.0.0/8", &why), 0);
+    struct record record;
     open_gated(&w, &options);
     int client = world_client();
+    begin_record(&record);
     world_say(&w, client, "?");
     world_settle(&w);
+    end_record(&record);
+    assert_says(&record, " a client was refused client=127.0.0.1:");
+    assert_says(&record, " listener=front why=denied refused=1\n");
+    assert_int_equal(lines_of(&record), 1);
     assert_int_equal(udp_flows(w.udp), 0);
     assert_int_equal(world_metric(&w, METRIC_DROP_DENIED), 1);
     assert_int_equal(world_load(&w, 0), 0);
@@ -78,8 +85,15 @@ static void dry_run_lets_in(void **state)
     (void)state;
     open_gated(&w, &options);
     int first = world_client(), second = world_client();
+    struct record record;
+    begin_record(&record);
     (void)world_ask(&w, first, 0, "?");
     (void)world_ask(&w, second, 0, "?");
+    end_record(&record);
+    assert_says(&record, " a client would be refused, but for dry_run client=127.0.0.1:");
+    assert_says(&record, " listener=front why=source-sessions refused=1\n");
+    assert_int_equal(lines_of(&record), 1);
+    assert_int_equal(world_metric(&w, METRIC_DROP_DENIED), 0);
     assert_int_equal(udp_flows(w.udp), 2);
     gate_read(w.policy.gate, &counts);
     assert_int_equal(counts.verdict[GATE_SESSIONS], 1);

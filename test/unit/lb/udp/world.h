@@ -28,6 +28,8 @@ struct world {
     struct poller poller;
     struct wheel wheel;
     struct metrics metrics;
+    struct rate_meter refusal_lines;
+    struct refusals *refusals;
     struct udp_shared shared;
     struct udp *udp;
     uint64_t now_ms;
@@ -166,6 +168,9 @@ static inline void world_prepare(struct world *w)
     wheel_init(&w->wheel, w->now_ms);
     assert_int_equal(poller_open(&w->poller), 0);
     poller_on_wake(&w->poller, world_woken, w);
+    refusals_meter_init(&w->refusal_lines);
+    assert_int_equal(refusals_new(&w->refusals, &w->wheel, &w->refusal_lines), 0);
+    env.refusals = w->refusals;
     assert_int_equal(udp_new(&w->udp, &env, w->now_ms), 0);
     for (size_t i = 0; i < WORLD_SERVERS; i++)
         world_add_server(w, i);
@@ -267,6 +272,7 @@ static inline void world_close(struct world *w)
     assert_int_equal(w->udp->flows.used, 0);
     assert_int_equal(w->udp->upstreams.used, 0);
     assert_int_equal(w->udp->resting, 0);
+    refusals_free(&w->refusals);
     assert_int_equal(w->wheel.count, 0);
     assert_int_equal(atomic_load(&w->shared.flows), 0);
     assert_int_equal(atomic_load(&w->flows), 0);

@@ -20,6 +20,7 @@ struct bench {
     struct worker *worker;
     _Atomic uint32_t total;
     struct rate_meter rate;
+    struct rate_meter refusal_lines;
     unsigned suspects, idle, answers;
     struct worker_query query;
     struct udp_shared udp;
@@ -58,6 +59,7 @@ static inline void bench_start(struct bench *bench)
         .session_limit = 1000,
         .sessions_total = &bench->total,
         .session_rate = &bench->rate,
+        .refusal_lines = &bench->refusal_lines,
         .pipe_limit = 16,
         .rest_limit = 16,
         .udp = &bench->udp,
@@ -69,6 +71,7 @@ static inline void bench_start(struct bench *bench)
         .idle = bench_on_idle,
     };
 
+    refusals_meter_init(&bench->refusal_lines);
     if (worker_start(&bench->worker, &options, error, sizeof(error)) != 0)
         fail_msg("%s", error);
 }
