@@ -15,16 +15,13 @@ from lib import proxyproto as proxy
 from lib.meeting import Meeting, wait_for_reset
 from lib.peers import chunks, echo, read_all, read_exactly, read_to_fin, reset_at_once
 from lib.ports import free_port, join
+from lib.proxy_vectors import (
+    SILENT, TELLING, TELLING_LONG, TOLD, VIP, WITH_TLVS, WRONG)
 from lib.transfer import ANSWER_SIZE, payload
 from lib.wait import SLOW, eventually
 
 VERSIONS = ("v1", "v2")
 versions = pytest.mark.parametrize("version", VERSIONS)
-
-TOLD = ("192.0.2.7", 4711)
-TOLD_6 = ("2001:db8::7", 4711)
-VIP = ("198.51.100.1", 443)
-VIP_6 = ("2001:db8::1", 443)
 
 # Long enough for any test, where a deadline is not what it is about.
 PATIENT = f"{int(20 * SLOW)}s"
@@ -229,11 +226,8 @@ def test_weir_reads_what_others_tell_and_passes_it_on(weir, haproxy, nginx, tcp_
 
 
 @versions
-@pytest.mark.parametrize("header, source", [
-    (proxy.v1(TOLD, VIP), TOLD), (proxy.v1(TOLD_6, VIP_6), TOLD_6),
-    (proxy.v2(TOLD, VIP), TOLD), (proxy.v2(TOLD_6, VIP_6), TOLD_6),
-    (proxy.v2(TOLD, VIP, [(proxy.NOOP, bytes(9000))], checksum=True), TOLD),
-], ids=["v1-4", "v1-6", "v2-4", "v2-6", "v2-long"])
+@pytest.mark.parametrize("header, source", [*TELLING.values(), *TELLING_LONG.values()],
+                         ids=[*TELLING, *TELLING_LONG])
 def test_told_address_is_the_clients(weir, tcp_server, header, source, version):
     told = Told()
     w = weir([tcp_server(told).address], pool={"send_proxy": version}, listener=takes())
@@ -244,9 +238,6 @@ def test_told_address_is_the_clients(weir, tcp_server, header, source, version):
     assert told.headers[0].source == source
     line, = w.wait_access(1)
     assert (row["client"], line["client"], line["via"]) == (join(*source), join(*source), sender)
-
-
-WITH_TLVS = proxy.v2(TOLD, VIP, [(proxy.AUTHORITY, b"a.example.com"), (0xe0, b"x")], checksum=True)
 
 
 @pytest.mark.parametrize("header", [proxy.v1(TOLD, VIP), WITH_TLVS], ids=VERSIONS)
@@ -285,50 +276,15 @@ def test_header_byte_by_byte_and_data_behind_it(weir, tcp_server, header):
     assert told.headers[0].source == TOLD
 
 
-def v1_line(text):
-    return text.encode() + b"\r\n"
-
-
-# Each is whole: no byte more would mend it.
-WRONG = {
-    "no header": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "nearly v1": b"PROXZ TCP4 192.0.2.7 198.51.100.1 1 2\r\n",
-    "lower case": b"proxy TCP4 192.0.2.7 198.51.100.1 1 2\r\n",
-    "nearly v2": proxy.SIGNATURE[:11] + b"X" + bytes(32),
-    "v1 without CR": b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\n" + b"x" * 100,
-    "v1 never ends": b"PROXY TCP4 " + b"1" * 200,
-    "v1 UNKNOWN never ends": b"PROXY UNKNOWN " + b"x" * 200,
-    "v1 port too great": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 65536 2"),
-    "v1 port is none": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 -1 2"),
-    "v1 port is empty": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1  2"),
-    "v1 port in hex": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 0x10 2"),
-    "v1 address too great": v1_line("PROXY TCP4 192.0.2.256 198.51.100.1 1 2"),
-    "v1 address too short": v1_line("PROXY TCP4 192.0.2 198.51.100.1 1 2"),
-    "v1 IPv6 in TCP4": v1_line("PROXY TCP4 2001:db8::1 2001:db8::2 1 2"),
-    "v1 IPv4 in TCP6": v1_line("PROXY TCP6 192.0.2.7 198.51.100.1 1 2"),
-    "v1 too few words": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 1"),
-    "v1 too many words": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 1 2 3"),
-    "v1 two spaces": v1_line("PROXY TCP4  192.0.2.7 198.51.100.1 1 2"),
-    "v1 space at the end": v1_line("PROXY TCP4 192.0.2.7 198.51.100.1 1 2 "),
-    "v1 other protocol": v1_line("PROXY UDP4 192.0.2.7 198.51.100.1 1 2"),
-    "v1 NUL": v1_line("PROXY TCP4 192.0.2.7\0 198.51.100.1 1 2"),
-    "v2 version 1": proxy.head(bytes(12), version=1),
-    "v2 version 3": proxy.head(bytes(12), version=3),
-    "v2 command 2": proxy.head(bytes(12), command=2),
-    "v2 family 4": proxy.head(bytes(12), family=0x41),
-    "v2 transport 3": proxy.head(bytes(12), family=0x13),
-    "v2 IPv4 too short": proxy.head(bytes(11)),
-    "v2 IPv6 too short": proxy.head(bytes(35), family=proxy.TCP6),
+# What is right by the protocol, and too much for this listener.
+TOO_LONG = {
     "v2 longer than preread_max": proxy.head(bytes(12) + proxy.tlv(proxy.NOOP, bytes(20000))),
     "v2 that declares more than preread_max": proxy.head(bytes(20000))[:28],
-    "v2 half a TLV": proxy.head(bytes(12) + b"\x02\x00"),
-    "v2 TLV beyond the end": proxy.head(bytes(12) + b"\x02\x00\x05abcd"),
-    "v2 wrong CRC": proxy.head(bytes(12) + proxy.tlv(proxy.CRC32C, b"abcd")),
-    "v2 short CRC": proxy.head(bytes(12) + proxy.tlv(proxy.CRC32C, b"abc")),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("wrong", [*WRONG.values(), *TOO_LONG.values()],
+                         ids=[*WRONG, *TOO_LONG])
 def test_wrong_header_resets_the_client(weir, tcp_server, wrong):
     server = tcp_server(echo)
     w = weir([server.address], listener=takes())
@@ -425,12 +381,7 @@ def test_optional_header_is_read_if_there_is_one(weir, tcp_server):
     assert {line["client"] for line in w.wait_access(4)} == expected
 
 
-@pytest.mark.parametrize("header", [
-    proxy.V2_LOCAL, proxy.V1_UNKNOWN, b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
-    proxy.head(proxy.addresses(TOLD, VIP), command=proxy.LOCAL),
-    proxy.head(proxy.tlv(0xe0, b"whatever"), family=proxy.UNSPEC),
-    proxy.head(bytes(216), family=proxy.UNIX_STREAM),
-], ids=["local", "unknown", "unknown-more", "local-more", "unspec", "unix"])
+@pytest.mark.parametrize("header", SILENT.values(), ids=SILENT.keys())
 def test_header_without_an_address_leaves_the_connections(weir, tcp_server, header):
     told = Told()
     w = weir([tcp_server(told).address], pool={"send_proxy": "v2"}, listener=takes())
