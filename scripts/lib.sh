@@ -14,7 +14,7 @@ PACKAGES_TEST=("${PACKAGES_RUN[@]}" python3 python3-pytest python3-pytest-timeou
 # shellcheck disable=SC2034 # scripts/bench reads it
 PACKAGES_BENCH=("${PACKAGES_TEST[@]}" linux-perf)
 # shellcheck disable=SC2034 # scripts/fuzz reads it
-PACKAGES_FUZZ=(clang libclang-rt-14-dev)
+PACKAGES_FUZZ=(clang libclang-rt-14-dev llvm)
 # shellcheck disable=SC2034 # scripts/check reads it
 PACKAGES_CHECK=("${PACKAGES_TEST[@]}" "${PACKAGES_FUZZ[@]}" clang-format clang-tidy shellcheck git)
 

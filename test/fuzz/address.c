@@ -1,6 +1,9 @@
 /*
  * Fuzzes common/address and common/network: any text as an address and as a network. What is read
- * is written again as a text that reads as the same; what is refused says why.
+ * is written again as a text that reads as the same; what is refused says why. What is said of an
+ * address, its hash included, does not depend on how it was written.
+ *
+ * Covers: common/address.c common/network.c
  */
 #include "common/network.h"
 
@@ -9,6 +12,18 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_inet(const struct address *address)
+{
+    union inet_address folded = address->inet;
+    inet_address_fold(&folded);
+    BUG_ON(inet_address_port(&folded) != address_port(address));
+    for (int with_port = 0; with_port < 2; with_port++)
+        BUG_ON(inet_address_hash(&folded, with_port, 1) !=
+               inet_address_hash(&address->inet, with_port, 1));
+    BUG_ON(!inet_address_equal(&folded, &address->inet) &&
+           folded.any.sa_family == address->any.sa_family);
+}
 
 static void check_address(const char *text)
 {
@@ -25,6 +40,10 @@ static void check_address(const char *text)
     BUG_ON(address_parse(&again, written, &why) != 0);
     BUG_ON(!address_equal(&address, &again) || address.length != again.length);
     BUG_ON(strcmp(address_format(&again, rewritten), written) != 0);
+    BUG_ON(address_is_wildcard(&address) != address_is_wildcard(&again));
+    BUG_ON(address_port(&address) != address_port(&again));
+    if (address_is_inet(&address))
+        check_inet(&address);
 }
 
 /* A network has its own first and last address, and not the one before or behind. */
@@ -33,6 +52,7 @@ static void check_ends(const struct network *network)
     union inet_address address = {.v6 = {.sin6_family = AF_INET6, .sin6_addr = network->address}};
     uint8_t *bytes = address.v6.sin6_addr.s6_addr;
     BUG_ON(!network_has(network, &address));
+    BUG_ON(!network_any_has(network, 1, &address));
     for (unsigned bit = network->bits; bit < 128; bit++)
         bytes[bit / 8] |= (uint8_t)(0x80u >> bit % 8);
     BUG_ON(!network_has(network, &address));
@@ -42,7 +62,7 @@ static void check_ends(const struct network *network)
     if (network->bits > 0) {
         unsigned bit = network->bits - 1u;
         bytes[bit / 8] ^= (uint8_t)(0x80u >> bit % 8);
-        BUG_ON(network_has(network, &address));
+        BUG_ON(network_any_has(network, 1, &address));
     }
 }
 

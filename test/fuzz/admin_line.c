@@ -1,6 +1,10 @@
 /*
  * Fuzzes what reads a request of the admin socket: any bytes as a line. Words are taken apart, the
- * command's row is found, its arguments are held against the row; nothing is run.
+ * command's row is found, its arguments are held against the row; nothing is run. What the log
+ * would say of them, and what they are as numbers, is looked at as well.
+ *
+ * Covers: lb/admin/words.c lb/admin/commands.c
+ * No line reaches what prints the help.
  */
 #include "lb/admin/commands.h"
 
@@ -25,16 +29,52 @@ static void check_words(const struct words *words, const char *line, size_t size
     }
 }
 
+static void check_command(const struct command *command)
+{
+    size_t count;
+    const struct command *table = commands_table(&count);
+    BUG_ON(command < table || command >= table + count);
+    BUG_ON(command_access_name(command->access) == NULL);
+}
+
+static void check_numbers(const struct words *words)
+{
+    for (size_t i = 0; i < words->count; i++) {
+        const char *text = words->word[i].text;
+        uint64_t number = 0, least = 0;
+        if (!words_number(text, UINT64_MAX, &number))
+            continue;
+        BUG_ON(strspn(text, "0123456789") != strlen(text));
+        BUG_ON(number != strtoull(text, NULL, 10));
+        BUG_ON(!words_number(text, number, &least) || least != number);
+        BUG_ON(number > 0 && words_number(text, number - 1, &least));
+    }
+}
+
+static void check_printed(const struct words *words, size_t size)
+{
+    char *line = malloc(size + WORDS_MAX + 1);
+    struct text text;
+    BUG_ON(line == NULL);
+    text_init(&text, line, size + WORDS_MAX + 1);
+    words_print(words, &text);
+    /* Each word and key is a part of the line, and so is a space or '=' for each. */
+    BUG_ON(text.length > size);
+    free(line);
+}
+
 static void find_and_check(struct words *words)
 {
     char error[1024];
     struct text text;
     text_init(&text, error, sizeof(error));
     const struct command *command = commands_find(words, &text);
-    if (command == NULL)
+    if (command == NULL) {
         BUG_ON(text.length == 0);
-    else
-        BUG_ON((command_check(command, words, &text) == 0) != (text.length == 0));
+        return;
+    }
+    check_command(command);
+    BUG_ON((command_check(command, words, &text) == 0) != (text.length == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -48,6 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     line[size] = '\0';
     if (words_parse(&words, line, size, &why) == 0) {
         check_words(&words, line, size);
+        check_numbers(&words);
+        check_printed(&words, size);
         find_and_check(&words);
     } else {
         BUG_ON(why == NULL);

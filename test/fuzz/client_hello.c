@@ -1,6 +1,8 @@
 /*
  * Fuzzes lb/tcp/client_hello: any bytes as the first of a connection. They are read whole, in part,
  * and, when they are a hello, once more cut into other records.
+ *
+ * Covers: lb/tcp/client_hello.c
  */
 #include "lb/tcp/client_hello.h"
 

@@ -1,6 +1,8 @@
 /*
  * Fuzzes lb/health/dns_reply: any bytes as the reply to a query. The first byte says what was asked
  * and wanted, and how many bytes are cut off the end for a second reading.
+ *
+ * Covers: lb/health/dns_reply.c
  */
 #include "lb/health/dns_reply.h"
 

@@ -1,9 +1,13 @@
 /*
  * Fuzzes lb/health/http_reply: any bytes as a response. The first byte says how the rest is cut
- * into pieces; cut so or read whole, the result must be the same.
+ * into pieces; cut so or read whole, the result must be the same. The rest is also read as a list
+ * of statuses.
+ *
+ * Covers: lb/health/http_reply.c
  */
 #include "lb/health/http_reply.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define LIMIT 2048
@@ -33,11 +37,24 @@ static void read_pieces(const char *bytes, size_t size, size_t piece, struct htt
     http_reply_end(reply);
 }
 
+/* A list is digits, ',' and '-', and holds nothing in any other form. */
+static void check_list(const char *bytes, size_t size)
+{
+    char *list = malloc(size + 1);
+    BUG_ON(list == NULL);
+    memcpy(list, bytes, size);
+    list[size] = '\0';
+    bool is_listed = http_status_listed(list, 200);
+    BUG_ON(is_listed && list[strspn(list, "0123456789,-")] != '\0');
+    free(list);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
     const char *bytes = (const char *)data + 1;
+    check_list(bytes, size - 1);
     struct http_reply whole, cut;
     struct body whole_body, cut_body;
     read_pieces(bytes, size - 1, size, &whole, &whole_body);

@@ -1,6 +1,8 @@
 /*
  * Fuzzes common/proxy_header: any bytes as the beginning of a connection. The first byte says how
  * many bytes are cut off the end for a second reading, and how a header is written again.
+ *
+ * Covers: common/proxy_read.c common/proxy_write.c
  */
 #include "common/proxy_header.h"
 
