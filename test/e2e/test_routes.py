@@ -13,6 +13,7 @@ import pytest
 
 from lib import hello
 from lib import proxyproto as proxy
+from lib.hello_cases import BROKEN, ROUTED, ROUTES, byte_by_byte, named, read_name
 from lib.meeting import wait_for_reset
 from lib.peers import TIMEOUT, echo, read_exactly
 from lib.ports import free_port
@@ -69,16 +70,6 @@ def pools(servers, routes, **listener):
                        "preread_timeout": PATIENT, **listener}]}
 
 
-def named(name):
-    """A handler that says its name as soon as it has heard something, and sends that back."""
-    def handle(client):
-        heard = client.recv(1, socket.MSG_PEEK)
-        if heard:
-            client.sendall(name.encode() + b"\n")
-            echo(client)
-    return handle
-
-
 @pytest.fixture
 def fronted(weir, tcp_server):
     """fronted("own ab", routes, …): a weir before servers of these names, the first its
@@ -96,11 +87,9 @@ def reached(weir, data, *, source=None, send=socket.socket.sendall):
     with weir.connect(source=source) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         send(client, data)
-        name = bytearray()
-        while not name.endswith(b"\n"):
-            name += read_exactly(client, 1)
+        name = read_name(client)
         assert read_exactly(client, len(data)) == data, "the server saw something else"
-    return name[:-1].decode()
+    return name
 
 
 def check_ended(weir, end, by, count=1):
@@ -225,6 +214,12 @@ def test_told_address_chooses(fronted):
             assert read_exactly(client, len(name) + 2) == name.encode() + b"\nx"
 
 
+@pytest.mark.parametrize("case", ROUTED.values(), ids=ROUTED.keys())
+def test_route_whatever_the_way_of_sending(fronted, case):
+    w = fronted("own named plain", ROUTES)
+    assert reached(w, case.data, send=case.send) == case.server
+
+
 # ---- hellos in pieces ----
 
 NAMED = [{"sni": "a.example.com", "alpn": "h2", "pool": "named"}]
@@ -246,13 +241,6 @@ def test_large_hello_in_segments_and_records(fronted):
             assert reached(w, large, send=in_segments) == "named"
 
 
-def byte_by_byte(client, data):
-    """Each is a segment of its own: the pace is what is under test."""
-    for at in range(len(data)):
-        assert not select.select([client], [], [], 0.003)[0], "an answer to half a hello"
-        client.sendall(data[at:at + 1])
-
-
 @pytest.mark.parametrize("data", [
     hello.hello("a.example.com", ["h2"]), hello.hello("a.example.com", ["h2"], size=1),
     hello.real("a.example.com", ["h2"]),
@@ -268,39 +256,6 @@ def test_bytes_behind_the_hello_are_kept(fronted):
 
 
 # ---- hellos that are none ----
-
-def parts(*extensions):
-    return hello.records(hello.message(b"".join(extensions)))
-
-
-WHOLE = hello.message(hello.server_name("a.example.com"))
-
-BROKEN = {
-    "record without data": b"\x16\x03\x01\x00\x00" * 20,
-    "record too long": b"\x16\x03\x01\x48\x01" + bytes(100),
-    "hello beyond preread_max": hello.records(hello.message(b"", length=20000)),
-    "hello of 16 MiB": hello.records(hello.message(b"", length=(1 << 24) - 1)),
-    "other message": hello.records(hello.message(b"", kind=2)),
-    "alert in the middle": hello.records(WHOLE[:20]) + hello.records(WHOLE[20:], kind=21),
-    "data in the middle": hello.records(WHOLE[:20]) + hello.records(WHOLE[20:], kind=23),
-    "shorter than its random": hello.records(b"\x01\x00\x00\x10\x03\x03" + bytes(14)),
-    "session id of 33 bytes": hello.records(hello.message(b"", session=bytes(33))),
-    "session id beyond the end": hello.records(
-        b"\x01\x00\x00\x23\x03\x03" + bytes(32) + b"\x20"),
-    "suites of 3 bytes": hello.records(hello.message(b"", suites=bytes(3))),
-    "extension beyond the end": parts(b"\x00\x17\x00\x05abcd"),
-    "half an extension": parts(b"\x00\x17\x00"),
-    "bytes behind the extensions": hello.records(
-        b"\x01" + (len(WHOLE) - 2).to_bytes(3, "big") + WHOLE[4:] + b"xx"),
-    "name beyond the end": parts(hello.extension(0, b"\x00\x08\x00\x00\x20abcde")),
-    "names beyond the end": parts(hello.extension(0, b"\x00\x20\x00\x00\x05abcde")),
-    "empty name": parts(hello.server_name("")),
-    "name with a NUL": parts(hello.server_name("a.example.com\0.org")),
-    "two names": parts(hello.server_name("a.example.com"), hello.server_name("b.example.com")),
-    "protocol without a name": parts(hello.alpn("h2", "")),
-    "protocols beyond the end": parts(hello.extension(16, b"\x00\x09\x02h2")),
-}
-
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
 def test_broken_hello_resets_the_client(fronted, data):
