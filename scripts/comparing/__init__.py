@@ -1,1 +1,1 @@
-"""What scripts/compare is made of: rows of TESTING.md's reliability list, TCP's and UDP's."""
+"""What scripts/compare is made of: rows of TESTING.md's reliability list, of TCP, UDP and the edge."""
