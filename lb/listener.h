@@ -21,11 +21,11 @@
 
 struct listener {
     const struct config_listener *config;
-    struct tcp_policy policy;  /* of one that carries TCP */
-    struct udp_policy udp;     /* of one that carries UDP */
-    uint32_t limit;            /* sessions at once; UINT32_MAX: none of its own */
-    uint32_t flow_limit;       /* the same of flows */
-    struct gate *gate;         /* NULL: everybody may come in */
+    struct tcp_policy policy; /* of one that carries TCP */
+    struct udp_policy udp;    /* of one that carries UDP */
+    uint32_t limit;           /* sessions at once; UINT32_MAX: none of its own */
+    uint32_t flow_limit;      /* the same of flows */
+    struct gate *gate;
     _Atomic uint32_t sessions; /* on all workers */
     _Atomic uint32_t flows;
     struct rate_meter session_rate; /* of new ones, on all workers */

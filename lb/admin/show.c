@@ -124,7 +124,7 @@ static void add_rate(struct reply *row, const struct listener *listener)
 /* What the limits on who may come in have said so far; null where there are none. */
 static json_t *gate_row(const struct gate *gate)
 {
-    if (gate == NULL)
+    if (gate_is_open(gate))
         return json_null();
     struct reply row = reply_object();
     struct gate_counts counts;

@@ -7,6 +7,7 @@
 #include "lb/gate/gate.h"
 
 #include "common/networks.h"
+#include "lb/gate/rules.h"
 #include "lb/gate/sources.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ struct stripe {
 };
 
 struct gate {
+    struct rules rules;
     struct networks *networks; /* NULL: all may come in */
     struct sources *sources;   /* NULL: no limits */
     uint64_t seed;
@@ -34,8 +36,6 @@ struct gate {
     bool admits_others; /* those that no network has */
     struct stripe stripe[STRIPES];
 };
-
-enum { NETWORK_ALLOWED, NETWORK_DENIED };
 
 const char *gate_verdict_word(enum gate_verdict verdict)
 {
@@ -58,11 +58,11 @@ struct filling {
     size_t count;
 };
 
-static void fill(struct filling *filling, struct gate_list list, uint32_t value)
+static void fill(struct filling *filling, struct gate_list list, bool denies)
 {
     for (size_t i = 0; i < list.count; i++, filling->count++) {
         filling->network[filling->count] = list.network[i];
-        filling->value[filling->count] = value;
+        filling->value[filling->count] = rules_value(&list.network[i], denies);
     }
 }
 
@@ -77,10 +77,10 @@ static int make_networks(struct gate *gate, const struct gate_options *options)
                           .value = calloc(count, sizeof(*all.value))};
     int rc = -ENOMEM;
     if (all.network != NULL && all.value != NULL) {
-        fill(&all, (struct gate_list){options->allow, options->allow_count}, NETWORK_ALLOWED);
-        fill(&all, options->more_allow, NETWORK_ALLOWED);
-        fill(&all, (struct gate_list){options->deny, options->deny_count}, NETWORK_DENIED);
-        fill(&all, options->more_deny, NETWORK_DENIED);
+        fill(&all, (struct gate_list){options->allow, options->allow_count}, false);
+        fill(&all, options->more_allow, false);
+        fill(&all, (struct gate_list){options->deny, options->deny_count}, true);
+        fill(&all, options->more_deny, true);
         rc = networks_new(&gate->networks, all.network, all.value, all.count);
     }
     free(all.network);
@@ -121,6 +121,7 @@ void gate_free(struct gate **gate)
 {
     if (*gate == NULL)
         return;
+    rules_deinit(&(*gate)->rules);
     networks_free(&(*gate)->networks);
     sources_free(&(*gate)->sources);
     free(*gate);
@@ -132,14 +133,31 @@ bool gate_is_dry(const struct gate *gate)
     return gate->is_dry;
 }
 
+bool gate_admits_others(const struct gate *gate)
+{
+    return gate->admits_others;
+}
+
+/* A rule that is new to this thread counts for whom it meets next. */
+bool gate_is_open(const struct gate *gate)
+{
+    return gate == NULL || (gate->networks == NULL && gate->sources == NULL &&
+                            atomic_load_explicit(&gate->rules.table, memory_order_relaxed) == NULL);
+}
+
 /* ---- Entering and leaving ---- */
 
+/* Values of longer networks are larger; of one length they may be of two verdicts. */
 static bool is_allowed(const struct gate *gate, const union inet_address *source)
 {
-    uint32_t value;
-    if (networks_find(gate->networks, source, &value))
-        return value == NETWORK_ALLOWED;
-    return gate->admits_others;
+    uint32_t said, configured;
+    bool is_said = rules_find(&gate->rules, source, &said);
+    bool is_configured = networks_find(gate->networks, source, &configured);
+    if (!is_said && !is_configured)
+        return gate->admits_others;
+    uint32_t value =
+        is_said && (!is_configured || said >> 1 >= configured >> 1) ? said : configured;
+    return (value & 1) == 0;
 }
 
 struct network gate_source(const struct gate *gate, const union inet_address *address)
@@ -220,4 +238,47 @@ void gate_read(const struct gate *gate, struct gate_counts *out)
     }
     if (gate->sources != NULL)
         out->sources = sources_count(gate->sources);
+}
+
+/* ---- Rules ---- */
+
+int gate_rule_put(struct gate *gate, const struct gate_rule *rule)
+{
+    return rules_put(&gate->rules, rule);
+}
+
+int gate_rule_drop(struct gate *gate, const struct network *network)
+{
+    return rules_drop(&gate->rules, network);
+}
+
+const struct gate_rule *gate_rules(const struct gate *gate, size_t *out_count)
+{
+    *out_count = gate->rules.count;
+    return gate->rules.rule;
+}
+
+int gate_rules_expire(struct gate *gate, uint64_t now_ms)
+{
+    return rules_expire(&gate->rules, now_ms);
+}
+
+uint64_t gate_rules_next_ms(const struct gate *gate)
+{
+    return rules_next_ms(&gate->rules);
+}
+
+void gate_retire(struct gate *gate)
+{
+    rules_retire(&gate->rules);
+}
+
+void gate_reclaim(struct gate *gate)
+{
+    rules_reclaim(&gate->rules);
+}
+
+bool gate_is_settled(const struct gate *gate)
+{
+    return gate->rules.replaced == NULL && gate->rules.leaving == NULL;
 }

@@ -1,12 +1,16 @@
 /*
  * Purpose: who may come in at one listener: by network, and by how much of it a source has already.
- * Thread:  gate_new, gate_free: control, when no worker has it. The rest: any number at once.
+ * Thread:  gate_new, gate_free: control, when no worker has it. gate_rule_* and what follows on
+ *          old rules: control. The rest: any number at once.
  * Owns:    a gate copies its options. A ticket belongs to whom gate_enter gave it, and goes back
  *          once, to the same gate and before gate_free.
- * Fails:   gate_new with -ENOMEM, or -EINVAL for a table above 2^30. Nothing is allocated later.
+ * Fails:   gate_new with -ENOMEM, or -EINVAL for a table above 2^30. Nothing is allocated later,
+ *          but by changes of rules.
  *
  * Networks first: the longest match over `allow` and `deny` together decides, `deny` when one is in
- * both. What no network has is admitted if `allow` is empty.
+ * both. What no network has is admitted if `allow` is empty. Operators add rules while weir runs,
+ * which are networks like those, and of the very same one an operator's word counts. What no
+ * network has is none of theirs: a first rule that allows shuts nobody out.
  *
  * Then sources: all addresses with the same first bits. The table has a fixed size, shared by all
  * workers without a lock. A source is forgotten only when it has no session and its rate is used
@@ -75,6 +79,9 @@ void gate_leave(struct gate *gate, uint32_t ticket);
 /* The source that an address belongs to; without a gate an IPv4 address, or an IPv6 /64. */
 struct network gate_source(const struct gate *gate, const union inet_address *address);
 
+/* Does it admit everybody now, at no cost? A gate that is NULL does. */
+bool gate_is_open(const struct gate *gate);
+
 /* Does it only say what it would do? */
 bool gate_is_dry(const struct gate *gate);
 
@@ -88,3 +95,39 @@ struct gate_counts {
 
 /* Walks the table: for people and metrics, not for each session. */
 void gate_read(const struct gate *gate, struct gate_counts *out);
+
+/* Is who is in no network admitted? */
+bool gate_admits_others(const struct gate *gate);
+
+/* ---- what operators say while weir runs ---- */
+
+#define GATE_RULES_MAX 4096
+
+struct gate_rule {
+    struct network network;
+    bool denies;
+    uint64_t until_ms; /* as clock_now_ms tells; UINT64_MAX: without an end */
+};
+
+/* A rule, or another one for its network. -ENOSPC beyond GATE_RULES_MAX, -ENOMEM: nothing has
+ * changed. */
+must_check int gate_rule_put(struct gate *gate, const struct gate_rule *rule);
+/* -ENOENT: there is none for the very same network. -ENOMEM: it holds on. */
+must_check int gate_rule_drop(struct gate *gate, const struct network *network);
+/* Until the next change. */
+const struct gate_rule *gate_rules(const struct gate *gate, size_t *out_count);
+
+/* Drops the rules whose time is over. -ENOMEM: they hold on. */
+must_check int gate_rules_expire(struct gate *gate, uint64_t now_ms);
+/* When the next one's is; UINT64_MAX: never. */
+uint64_t gate_rules_next_ms(const struct gate *gate);
+
+/*
+ * A change leaves the rules as they were behind, for the threads that look at them just then.
+ * Whoever makes changes calls gate_retire; when after that he has seen every thread that enters
+ * outside of gate_enter, gate_reclaim frees what was left until gate_retire. Then it may be called
+ * again, and need not be once the gate is settled: nothing is left.
+ */
+void gate_retire(struct gate *gate);
+void gate_reclaim(struct gate *gate);
+bool gate_is_settled(const struct gate *gate);

@@ -62,14 +62,14 @@ bool admit_peer(struct tcp *tcp, const struct tcp_policy *policy, const union in
         admit_refuse(tcp, policy, peer, "its address is not in proxy_protocol_from");
         return false;
     }
-    if (policy->gate == NULL || is_sender)
+    if (is_sender || gate_is_open(policy->gate))
         return true;
     return enter(tcp, policy, peer, out_ticket);
 }
 
 bool admit_told(struct session *session)
 {
-    if (session->policy->gate == NULL)
+    if (gate_is_open(session->policy->gate))
         return true;
     return enter(session->tcp, session->policy, &session->client, &session->ticket);
 }

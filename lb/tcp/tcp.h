@@ -100,7 +100,7 @@ struct tcp_policy {
     uint32_t log_sample; /* one session in so many gets an access line; at least 1 */
     bool log_access;
     /* who comes in, and by what it says first */
-    struct gate *gate; /* NULL: everybody may */
+    struct gate *gate;         /* NULL: everybody may, and no rule will change that */
     enum config_refuse refuse; /* how the others are turned away */
     enum config_proxy_in proxy_in;
     const struct config_networks *proxy_from; /* who sends PROXY headers */

@@ -26,7 +26,7 @@ bool admit_flow(struct udp_port *port, const union inet_address *client, uint32_
     enum gate_verdict verdict;
 
     *out_ticket = GATE_NO_TICKET;
-    if (gate == NULL)
+    if (gate_is_open(gate))
         return true;
     verdict = gate_enter(gate, client, clock_now_us(), out_ticket);
     if (verdict == GATE_ADMITTED)

@@ -76,7 +76,7 @@ struct udp_policy {
     bool fragment;            /* false: DF is set, and what is too large is dropped */
     bool wildcard;            /* bound to no address: which one a client used is asked for */
     bool log_access;
-    struct gate *gate; /* NULL: everybody may come in */
+    struct gate *gate; /* NULL: everybody may come in, for ever */
 };
 
 /* What the workers have in common. Zeroed, but for the limit. */
