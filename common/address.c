@@ -81,6 +81,9 @@ static int parse_v4(struct address *out, const char *text, const char *colon, co
 /* The number of an interface, given by name or as a number; 0 when there is none. */
 static uint32_t parse_scope(const char *text)
 {
+    /* Of lo:x the kernel looks at lo alone, whatever x is. */
+    if (strchr(text, ':') != NULL)
+        return 0;
     uint32_t scope = if_nametoindex(text);
     if (scope > 0 || text[0] < '0' || text[0] > '9')
         return scope;

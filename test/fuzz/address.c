@@ -1,13 +1,15 @@
 /*
- * Fuzzes common/address and common/network: any text as an address and as a network. What is read
- * is written again as a text that reads as the same; what is refused says why. What is said of an
- * address, its hash included, does not depend on how it was written.
+ * Fuzzes common/address and common/network: any text as an address, with its port and by itself,
+ * and as a network. What is read is written again as a text that reads as the same; what is refused
+ * says why. What is said of an address, its hash included, does not depend on how it was written.
  *
  * Covers: common/address.c common/network.c
  */
 #include "common/network.h"
 
 #include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,25 @@ static void check_inet(const struct address *address)
                inet_address_hash(&address->inet, with_port, 1));
     BUG_ON(!inet_address_equal(&folded, &address->inet) &&
            folded.any.sa_family == address->any.sa_family);
+}
+
+/* An address by itself is as one with a port, but for the port. */
+static void check_host(const char *text)
+{
+    struct address with_port;
+    union inet_address host;
+    char written[INET6_ADDRSTRLEN + IF_NAMESIZE + sizeof("[]:0")];
+    const char *why = NULL;
+    int rc = inet_address_parse(&host, text, &why);
+    BUG_ON((rc == 0) != (why == NULL) || (rc < 0 && rc != -EINVAL));
+    if (rc < 0)
+        return;
+    bool is_v4 = host.any.sa_family == AF_INET;
+    snprintf(written, sizeof(written), is_v4 ? "%s:0" : "[%s]:0", text);
+    BUG_ON(address_parse(&with_port, written, &why) != 0);
+    BUG_ON(!inet_address_equal(&host, &with_port.inet));
+    BUG_ON(!inet_address_same_host(&host, &with_port.inet));
+    BUG_ON(inet_address_is_loopback(&host) && inet_address_is_multicast(&host));
 }
 
 static void check_address(const char *text)
@@ -93,6 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     check_address(text);
+    check_host(text);
     check_network(text);
     free(text);
     return 0;

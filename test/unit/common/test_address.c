@@ -182,6 +182,7 @@ static void says_what_is_wrong(void **state)
         {"[2001:db8::1%lo]:80", "only a link-local address has an interface"},
         {"[fe80::1%]:80", "there is no such interface"},
         {"[fe80::1%none-such]:80", "there is no such interface"},
+        {"[fe80::1%lo:x]:80", "there is no such interface"},
         {"[fe80::1%0]:80", "there is no such interface"},
         {"[fe80::1%1x]:80", "there is no such interface"},
         {"[fe80::1%99999999999]:80", "there is no such interface"},
