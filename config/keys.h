@@ -139,6 +139,11 @@ void config_key_clear(const struct config_key *key, void *object);
  * goes past each; NULL when there is no more. An element is no string of its own: it has `*length`.
  */
 const char *config_item_next(const char **rest, size_t *length);
+size_t config_item_count(const char *text);
+
+/* The next one as a string; what is too long comes cut, and is wrong then too. */
+#define CONFIG_ITEM_MAX 128 /* more than any that is right has */
+bool config_item_take(const char **rest, char item[CONFIG_ITEM_MAX]);
 
 /* The field of a key, or the struct of a section that is no list, in an object. */
 static inline void *config_field(const void *object, size_t offset)
