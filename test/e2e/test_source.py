@@ -16,7 +16,7 @@ from lib.ports import join
 from lib.road import BACK, BACK6, CLIENT, CLIENT6, FRONT, FRONT6, SERVER6, SERVERS, Road
 from lib.transfer import exchange
 from lib.udp import Client, listener
-from lib.udp_peers import UdpServer
+from lib.udp_peers import UdpServer, udp_socket
 from lib.wait import SLOW, eventually
 from lib.weir import ROOT
 
@@ -109,15 +109,17 @@ def host_of(address):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_tcp_servers_see_the_client(weir, road, server, family):
-    """Each of two clients, beside each other; a lot of bytes both ways; and probes are weir's."""
+    """Each of two clients, beside each other; and probes are weir's."""
     there = server(host=SERVER[family])
     w = start(weir, road, [there.address], family,
               pool={"health": {"type": "tcp", "interval": "1h"}})
     assert there.peers == [BACKS[family]], "the probe"
-    clients = [connect(road, FRONTS[family], source) for source in CLIENTS[family]]
-    for client in clients:
-        assert say(client) == b"ping"
+    clients = []
+    for source in CLIENTS[family]:
+        clients.append(connect(road, FRONTS[family], source))
+        assert say(clients[-1]) == b"ping"
     assert there.peers[1:] == CLIENTS[family]
+    assert say(clients[0]) == b"ping"
     for client in clients:
         client.close()
     lines = w.wait_access(2)
@@ -260,6 +262,30 @@ def test_how_the_routing_is_looked_at(road):
     ask = ["ip", "route", "get", CLIENT, "from", SERVERS[0], "iif", places.devices(road.weir)[1]]
     marks = "fwmark" in road.weir.run("ip", "rule", "show")
     assert road.weir.run(*ask, *(["mark", "100"] if marks else [])).startswith(f"local {CLIENT}")
+
+
+def reaches(road, to):
+    """Does a connection from the servers' machine come about?"""
+    with road.servers.entered(), contextlib.suppress(TimeoutError):
+        with socket.create_connection((to, PORT), SLOW) as client:
+            return say(client) == b"ping"
+    return False
+
+
+@pytest.mark.parametrize("how", ROUTING)
+def test_what_servers_begin_themselves(bare_road, how):
+    """By the mark it is forwarded; else it ends on weir's machine, a datagram at anybody's socket."""
+    bare_road.take_in(ROUTING[how])
+    bare_road.weir.sysctl("net.ipv4.ip_forward", 1)
+    bare_road.clients.run("ip", "route", "add", "10.99.2.0/24", "via", FRONT)
+    with TcpServer(echo, CLIENT, PORT, namespace=bare_road.clients), \
+            UdpServer(host="0.0.0.0", port=PORT, namespace=bare_road.weir) as there, \
+            UdpServer(host=CLIENT, port=PORT, namespace=bare_road.clients) as client, \
+            udp_socket(SERVERS[0], namespace=bare_road.servers) as asking:
+        assert reaches(bare_road, CLIENT) == (how == "by mark")
+        asking.sendto(b"ping", (CLIENT, PORT))
+        (client if how == "by mark" else there).wait_seen(1)
+        assert len(client.seen) + len(there.seen) == 1
 
 
 def test_udp_without_the_routing(weir, bare_road):
