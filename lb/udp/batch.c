@@ -1,20 +1,19 @@
 /*
- * Purpose: see batch.h.
+ * Purpose: trains, and the sending half of batch.h.
  * Thread:  the worker's.
  * Owns:    see batch.h.
  * Fails:   see batch.h.
  *
- * A slot has 64 KiB and some: whole datagrams, never cut. Of a slot only the pages that a message
- * fills are ever touched, and the odd size keeps slots from falling into the same lines of a cache.
+ * A prefix makes two pieces of each datagram, since the bytes in front of it lie elsewhere. The
+ * lead is no part of the messages: it goes out ahead of the first datagram of whichever is next
+ * when they are sent, singly, until the kernel has taken one. So a message need not be laid out
+ * anew when its stream goes to another socket on the way.
  */
 #include "lb/udp/batch.h"
 
 #include <errno.h>
 #include <netinet/udp.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#define SLOT_SIZE (65536u + 192u)
 
 struct train train_cut(struct train *train, uint32_t count)
 {
@@ -25,87 +24,6 @@ struct train train_cut(struct train *train, uint32_t count)
     train->bytes += head.length;
     train->length -= head.length;
     return head;
-}
-
-/* ---- receiving ---- */
-
-int tray_open(struct tray *tray)
-{
-    void *bytes = mmap(NULL, BATCH * SLOT_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (bytes == MAP_FAILED)
-        return -ENOMEM;
-    *tray = (struct tray){.bytes = bytes};
-    for (uint32_t i = 0; i < BATCH; i++) {
-        tray->iov[i] = (struct iovec){tray->bytes + i * SLOT_SIZE, SLOT_SIZE};
-        tray->header[i].msg_hdr = (struct msghdr){.msg_iov = &tray->iov[i],
-                                                  .msg_iovlen = 1,
-                                                  .msg_name = &tray->from[i],
-                                                  .msg_control = &tray->control[i]};
-    }
-    return 0;
-}
-
-void tray_close(struct tray *tray)
-{
-    if (tray->bytes != NULL)
-        munmap(tray->bytes, BATCH * SLOT_SIZE);
-    tray->bytes = NULL;
-}
-
-int tray_receive(struct tray *tray, int fd, uint32_t most)
-{
-    struct mmsghdr *header = &tray->header[tray->used];
-    int got;
-
-    BUG_ON(tray->used + most > BATCH);
-    for (uint32_t i = 0; i < most; i++) {
-        header[i].msg_hdr.msg_namelen = sizeof(tray->from[0]);
-        header[i].msg_hdr.msg_controllen = sizeof(tray->control[0]);
-    }
-    got = recvmmsg(fd, header, most, MSG_DONTWAIT, NULL);
-    if (got < 0)
-        return -errno;
-    tray->used += (uint32_t)got;
-    return got;
-}
-
-static void read_control(const struct cmsghdr *one, struct train *train, struct local *local)
-{
-    if (one->cmsg_level == SOL_UDP && one->cmsg_type == UDP_GRO) {
-        int segment;
-        memcpy(&segment, CMSG_DATA(one), sizeof(segment));
-        train->segment = (uint32_t)segment;
-    } else if (one->cmsg_level == IPPROTO_IP && one->cmsg_type == IP_PKTINFO) {
-        struct in_pktinfo info;
-        memcpy(&info, CMSG_DATA(one), sizeof(info));
-        /* The address to answer from: the one that was used, unless that was a broadcast. */
-        local->address.s6_addr32[2] = htonl(0xffff);
-        local->address.s6_addr32[3] = info.ipi_spec_dst.s_addr;
-    } else if (one->cmsg_level == IPPROTO_IPV6 && one->cmsg_type == IPV6_PKTINFO) {
-        struct in6_pktinfo info;
-        memcpy(&info, CMSG_DATA(one), sizeof(info));
-        if (IN6_IS_ADDR_MULTICAST(&info.ipi6_addr))
-            return;
-        local->address = info.ipi6_addr;
-        if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
-            local->interface = info.ipi6_ifindex;
-    }
-}
-
-bool tray_get(const struct tray *tray, uint32_t slot, struct train *out_train,
-              struct local *out_local)
-{
-    struct msghdr header = tray->header[slot].msg_hdr;
-    uint32_t length = tray->header[slot].msg_len;
-
-    BUG_ON(slot >= tray->used);
-    *out_local = (struct local){.interface = 0};
-    *out_train = (struct train){tray->iov[slot].iov_base, length, length};
-    for (struct cmsghdr *one = CMSG_FIRSTHDR(&header); one; one = CMSG_NXTHDR(&header, one))
-        read_control(one, out_train, out_local);
-    return (header.msg_flags & MSG_TRUNC) == 0;
 }
 
 /* ---- sending: filling ---- */
@@ -151,34 +69,53 @@ static void put_segment(struct msghdr *header, struct message *message)
         &segment, sizeof(segment));
 }
 
-static bool can_join(const struct outbox *outbox, const struct train *train, const void *stream)
+/* What a train measures with the prefix in front of each datagram. */
+static struct train measure(const struct outbox *outbox, const struct train *train)
+{
+    uint32_t prefix = (uint32_t)outbox->prefix.iov_len;
+
+    return (struct train){NULL, train->length + train_count(train) * prefix,
+                          train->segment + prefix};
+}
+
+static bool has_room(const struct outbox *outbox)
+{
+    return outbox->count < BATCH && outbox->pieces + 2 <= PIECES;
+}
+
+static bool can_join(const struct outbox *outbox, const struct train *size, const void *stream)
 {
     const struct message *last;
 
-    if (outbox->count == 0 || outbox->pieces == BATCH)
+    if (outbox->count == 0 || outbox->pieces + 2 > PIECES)
         return false;
     last = &outbox->message[outbox->count - 1];
-    if (last->stream != stream || last->closed)
+    if (last->stream != stream || last->closed || last->prefixed != (outbox->prefix.iov_len > 0))
         return false;
-    if (train->length == 0 || train->segment > last->segment ||
-        (train->segment < last->segment && train_count(train) > 1))
+    if (size->length == 0 || size->segment > last->segment ||
+        (size->segment < last->segment && train_count(size) > 1))
         return false;
-    return last->segments + train_count(train) <= SEGMENTS_MAX &&
-           last->length + train->length <= TRAIN_MAX;
+    return last->segments + train_count(size) <= SEGMENTS_MAX &&
+           last->length + size->length <= TRAIN_MAX;
 }
 
-static void put_piece(struct outbox *outbox, const struct train *train)
+static void put_piece(struct outbox *outbox, const struct train *train, const struct train *size)
 {
     struct message *message = &outbox->message[outbox->count - 1];
+    struct msghdr *header = &outbox->header[outbox->count - 1].msg_hdr;
 
+    if (message->prefixed) {
+        outbox->piece[outbox->pieces++] = outbox->prefix;
+        header->msg_iovlen++;
+    }
     outbox->piece[outbox->pieces++] = (struct iovec){train->bytes, train->length};
-    outbox->header[outbox->count - 1].msg_hdr.msg_iovlen++;
-    message->length += train->length;
-    message->segments += train_count(train);
+    header->msg_iovlen++;
+    message->length += size->length;
+    message->segments += train_count(size);
     message->closed = message->length != message->segment * message->segments;
 }
 
-static void begin_message(struct outbox *outbox, const struct train *train, void *stream,
+static void begin_message(struct outbox *outbox, uint32_t segment, void *stream,
                           const struct destination *to)
 {
     static const struct in6_addr none;
@@ -187,9 +124,10 @@ static void begin_message(struct outbox *outbox, const struct train *train, void
 
     outbox->count++;
     message->stream = stream;
-    message->segment = train->segment;
+    message->segment = segment;
     message->length = 0;
     message->segments = 0;
+    message->prefixed = outbox->prefix.iov_len > 0;
     *header = (struct msghdr){.msg_iov = &outbox->piece[outbox->pieces]};
     if (to->to != NULL) {
         message->to = *to->to;
@@ -204,31 +142,34 @@ static void begin_message(struct outbox *outbox, const struct train *train, void
 static void add_one(struct outbox *outbox, const struct train *train, void *stream,
                     const struct destination *to, bool may_join)
 {
-    if (!may_join || !can_join(outbox, train, stream)) {
-        if (outbox->pieces == BATCH)
+    struct train size = measure(outbox, train);
+
+    if (!may_join || !can_join(outbox, &size, stream)) {
+        if (!has_room(outbox))
             outbox_flush(outbox);
-        begin_message(outbox, train, stream, to);
+        begin_message(outbox, size.segment, stream, to);
     }
-    put_piece(outbox, train);
+    put_piece(outbox, train, &size);
     outbox->message[outbox->count - 1].closed |= !may_join;
 }
 
 void outbox_add(struct outbox *outbox, const struct train *train, void *stream,
                 const struct destination *to, uint32_t gso_below)
 {
-    bool may_join = !outbox->no_gso && train->segment < gso_below;
+    bool may_join = !outbox->no_gso && train->segment + outbox->prefix.iov_len < gso_below;
     struct train rest = *train;
 
-    if (may_join) {
+    if (may_join && outbox->prefix.iov_len == 0) {
         add_one(outbox, train, stream, to, true);
         return;
     }
     while (train_count(&rest) > 1) {
         struct train one = train_cut(&rest, 1);
-        add_one(outbox, &one, stream, to, false);
+        one.segment = one.length;
+        add_one(outbox, &one, stream, to, may_join);
     }
     rest.segment = rest.length;
-    add_one(outbox, &rest, stream, to, false);
+    add_one(outbox, &rest, stream, to, may_join);
 }
 
 /* ---- sending: the system calls ---- */
@@ -257,16 +198,14 @@ static int send_one(struct outbox *outbox, const struct msghdr *header)
     return sendmsg(outbox->fd, header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-/* What the owner makes of an error: 0 when the message went after all, or the errno that stays. */
-static int try_again(struct outbox *outbox, const struct msghdr *header,
-                     const struct message *message, int error)
+/* The owner may have another socket for it, or want it tried once more. */
+static bool ask(struct outbox *outbox, void *stream, int error)
 {
-    int fd = outbox->failed(outbox->owner, message->stream, error);
+    int fd = outbox->failed(outbox->owner, stream, error);
 
-    if (fd < 0)
-        return error;
-    outbox->fd = fd;
-    return send_one(outbox, header);
+    if (fd >= 0)
+        outbox->fd = fd;
+    return fd >= 0;
 }
 
 static void settle(struct outbox *outbox, const struct message *message, int error)
@@ -277,34 +216,73 @@ static void settle(struct outbox *outbox, const struct message *message, int err
         count_sent(outbox, message);
 }
 
-static void send_alone(struct outbox *outbox, const struct msghdr *header,
-                       const struct message *message)
+/* The first datagram of a message, which lies within one piece, or two with its prefix. Returns how
+ * many. */
+static size_t get_first(const struct msghdr *header, const struct message *message,
+                        struct iovec out[2])
 {
-    int error = send_one(outbox, header);
+    size_t last = message->prefixed ? 1 : 0;
+    size_t before = message->prefixed ? header->msg_iov[0].iov_len : 0;
 
-    if (error != 0)
-        error = try_again(outbox, header, message, error);
-    settle(outbox, message, error);
+    out[0] = header->msg_iov[0];
+    out[last] = header->msg_iov[last];
+    out[last].iov_len = MIN(out[last].iov_len, message->segment - before);
+    return last + 1;
 }
 
-/* A message that the kernel would not cut: datagram by datagram. Each lies within one piece. */
-static void send_uncut(struct outbox *outbox, struct msghdr *header, const struct message *message)
+/* Takes it off. False: it was the last. */
+static bool shed_first(struct msghdr *header, struct message *message)
 {
-    struct iovec one;
-    struct msghdr alone = *header;
-    struct message single = {.stream = message->stream, .segments = 1};
+    struct iovec first[2];
+    size_t count = get_first(header, message, first);
+    struct iovec *piece = &header->msg_iov[count - 1];
 
-    alone.msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
-    alone.msg_iov = &one;
-    alone.msg_iovlen = 1;
-    for (size_t i = 0; i < header->msg_iovlen; i++) {
-        const struct iovec *piece = &header->msg_iov[i];
-        for (size_t at = 0; at < piece->iov_len; at += message->segment) {
-            one.iov_base = (uint8_t *)piece->iov_base + at;
-            one.iov_len = MIN(piece->iov_len - at, message->segment);
-            send_alone(outbox, &alone, &single);
-        }
+    if (--message->segments == 0)
+        return false;
+    if (message->segments == 1)
+        header->msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
+    piece->iov_base = (uint8_t *)piece->iov_base + first[count - 1].iov_len;
+    piece->iov_len -= first[count - 1].iov_len;
+    if (piece->iov_len == 0) {
+        header->msg_iov += count;
+        header->msg_iovlen -= count;
     }
+    return true;
+}
+
+/*
+ * Sends the first datagram of a message behind the lead, if that is still to go, and takes it off.
+ * False: it was the last. One that has a prefix, has the same bytes in front of it already.
+ */
+static bool send_first(struct outbox *outbox, struct msghdr *header, struct message *message)
+{
+    struct message single = {.stream = message->stream, .segments = 1};
+    struct msghdr alone = *header;
+    struct iovec piece[3];
+    int error;
+
+    if (message->segments > 1)
+        alone.msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
+    for (int i = 0; i < 2; i++) {
+        bool leads = outbox->lead.iov_len > 0 && !message->prefixed;
+        piece[0] = outbox->lead;
+        alone.msg_iov = leads ? piece : piece + 1;
+        alone.msg_iovlen = get_first(header, message, piece + 1) + leads;
+        error = send_one(outbox, &alone);
+        if (error == 0 || i == 1 || !ask(outbox, message->stream, error))
+            break;
+    }
+    if (error == 0)
+        outbox->lead.iov_len = 0;
+    settle(outbox, &single, error);
+    return shed_first(header, message);
+}
+
+/* A message that the kernel would not cut: datagram by datagram. */
+static void send_uncut(struct outbox *outbox, struct msghdr *header, struct message *message)
+{
+    while (send_first(outbox, header, message))
+        continue;
 }
 
 /*
@@ -316,22 +294,43 @@ static bool is_gso_error(int error)
     return error == EINVAL || error == EMSGSIZE || error == EIO;
 }
 
-static void send_failed(struct outbox *outbox, uint32_t index, int error)
+/* True: the message is done with. */
+static bool send_failed(struct outbox *outbox, uint32_t index, int error)
 {
     struct message *message = &outbox->message[index];
     struct msghdr *header = &outbox->header[index].msg_hdr;
 
     /* First: an error may be of an earlier datagram (ICMP), and say nothing of this message. */
-    error = try_again(outbox, header, message, error);
+    if (ask(outbox, message->stream, error)) {
+        if (outbox->lead.iov_len > 0)
+            return false;
+        error = send_one(outbox, header);
+    }
     if (message->segments == 1 || !is_gso_error(error)) {
         settle(outbox, message, error);
-        return;
+        return true;
     }
     if (error == EIO)
         outbox->no_gso = true;
     else
         outbox->uncut(outbox->owner, message->stream, message->segment);
     send_uncut(outbox, header, message);
+    return true;
+}
+
+/* As many messages as one call takes. Returns how many are done with. */
+static uint32_t send_many(struct outbox *outbox, uint32_t first)
+{
+    int sent = sendmmsg(outbox->fd, &outbox->header[first], outbox->count - first,
+                        MSG_DONTWAIT | MSG_NOSIGNAL);
+    int error = errno;
+
+    metrics_add(outbox->metrics, METRIC_UDP_SENDS, 1);
+    for (int i = 0; i < sent; i++)
+        count_sent(outbox, &outbox->message[first + (uint32_t)i]);
+    if (sent > 0)
+        return (uint32_t)sent;
+    return send_failed(outbox, first, error) ? 1 : 0;
 }
 
 void outbox_flush(struct outbox *outbox)
@@ -343,15 +342,10 @@ void outbox_flush(struct outbox *outbox)
             put_segment(&outbox->header[i].msg_hdr, &outbox->message[i]);
     }
     while (done < outbox->count) {
-        int sent = sendmmsg(outbox->fd, &outbox->header[done], outbox->count - done,
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
-        metrics_add(outbox->metrics, METRIC_UDP_SENDS, 1);
-        for (int i = 0; i < sent; i++)
-            count_sent(outbox, &outbox->message[done++]);
-        if (sent <= 0) {
-            send_failed(outbox, done, errno);
+        if (outbox->lead.iov_len == 0)
+            done += send_many(outbox, done);
+        else if (!send_first(outbox, &outbox->header[done].msg_hdr, &outbox->message[done]))
             done++;
-        }
     }
     outbox->count = 0;
     outbox->pieces = 0;

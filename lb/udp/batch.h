@@ -26,6 +26,10 @@
 #define SEGMENTS_MAX 64
 #define TRAIN_MAX 65487u
 
+/* Room for some full messages whose datagrams each have a prefix; a call takes 1024 for each
+ * (UIO_MAXIOV). */
+#define PIECES (8 * 2 * SEGMENTS_MAX)
+
 /* Bytes of datagrams of one size, one after the other; only the last may be shorter. */
 struct train {
     uint8_t *bytes;
@@ -92,7 +96,8 @@ struct message {
     uint32_t length;
     uint32_t segment;
     uint32_t segments;
-    bool closed; /* its last datagram is a short one: nothing can follow */
+    bool closed;   /* its last datagram is a short one: nothing can follow */
+    bool prefixed; /* each of its datagrams is two pieces */
 };
 
 struct outbox {
@@ -110,11 +115,20 @@ struct outbox {
     void (*lost)(void *owner, void *stream, int error, uint32_t datagrams);
     /* Datagrams of this size cannot be cut from one message; they were sent singly. */
     void (*uncut)(void *owner, void *stream, uint32_t segment);
+    /* Goes in front of each datagram that is added while it is set; the bytes stay as they are
+     * until the flush. Counts as part of the datagram wherever a size is meant. */
+    struct iovec prefix;
+    /*
+     * Goes in front of the next datagram that the kernel takes, in a flush, and is emptied then; a
+     * datagram that has a prefix takes its place. For one stream in the outbox at a time. `failed`
+     * may set it: what comes after the failure then begins with it.
+     */
+    struct iovec lead;
     uint32_t count; /* messages */
     uint32_t pieces;
     struct mmsghdr header[BATCH];
     struct message message[BATCH];
-    struct iovec piece[BATCH];
+    struct iovec piece[PIECES];
 };
 
 /*
@@ -131,7 +145,7 @@ struct destination {
 
 /*
  * Adds a train, joined to the last message where stream and size allow. Datagrams of `gso_below`
- * bytes and more are sent singly. Flushes when there is no room.
+ * bytes and more, the prefix included, are sent singly. Flushes when there is no room.
  */
 void outbox_add(struct outbox *outbox, const struct train *train, void *stream,
                 const struct destination *to, uint32_t gso_below);

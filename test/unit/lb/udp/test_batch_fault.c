@@ -241,6 +241,93 @@ static void what_is_lost_is_told_datagram_by_datagram(void **state)
     sender_close(&s);
 }
 
+/* ---- with something in front ---- */
+
+static char head[] = "head";
+
+static void expect_headed(const struct sender *s, const uint8_t *bytes, size_t length)
+{
+    uint8_t wanted[256];
+
+    memcpy(wanted, head, 4);
+    memcpy(wanted + 4, bytes, length);
+    (void)sender_expect(s, wanted, 4 + length);
+}
+
+static void an_uncut_train_keeps_its_prefixes(void **state)
+{
+    struct sender s;
+
+    (void)state;
+    open_sender(&s);
+    s.outbox.prefix = (struct iovec){head, 4};
+    fault.error = EINVAL;
+    fault.times = 1;
+    fault.trains_only = true;
+    sender_add(&s, text, 250, 100, &s, UINT32_MAX);
+    outbox_flush(&s.outbox);
+    expect_headed(&s, text, 100);
+    expect_headed(&s, text + 100, 100);
+    expect_headed(&s, text + 200, 50);
+    assert_int_equal(s.uncut, 104);
+    assert_int_equal(s.losses, 0);
+    sender_close(&s);
+}
+
+/* The owner finds another way for a batch in its midst, and whoever is there has to be told. */
+static int greet_anew(void *owner, void *stream, int error)
+{
+    struct sender *sender = owner;
+
+    sender->outbox.lead = (struct iovec){head, 4};
+    return sender_on_failed(owner, stream, error);
+}
+
+static void what_takes_another_way_begins_anew(void **state)
+{
+    struct sender s;
+
+    (void)state;
+    open_sender(&s);
+    s.outbox.failed = greet_anew;
+    s.again = s.other;
+    fault.error = ECONNREFUSED;
+    fault.times = 1;
+    sender_add(&s, text, 300, 100, &s, UINT32_MAX);
+    sender_add(&s, text + 300, 200, 200, &s, UINT32_MAX);
+    outbox_flush(&s.outbox);
+    expect_headed(&s, text, 100);
+    sender_expect_train(&s, text + 100, 200, 100);
+    (void)sender_expect(&s, text + 300, 200);
+    assert_int_equal(s.outbox.lead.iov_len, 0);
+    assert_int_equal(s.failures, 1);
+    assert_int_equal(s.losses, 0);
+    sender_close(&s);
+}
+
+/* Each datagram fails twice at the most, whatever the owner says. */
+static void nothing_is_tried_in_a_circle(void **state)
+{
+    struct sender s;
+
+    (void)state;
+    open_sender(&s);
+    s.outbox.failed = greet_anew;
+    s.again = s.other;
+    fault.error = ECONNREFUSED;
+    fault.times = -1;
+    sender_add(&s, text, 300, 100, &s, UINT32_MAX);
+    outbox_flush(&s.outbox);
+    assert_int_equal(s.lost, 3);
+    assert_int_equal(s.failures, 4);
+    assert_int_equal(s.outbox.lead.iov_len, 4);
+    fault.times = 0;
+    sender_add(&s, text, 10, 10, &s, UINT32_MAX);
+    outbox_flush(&s.outbox);
+    expect_headed(&s, text, 10);
+    sender_close(&s);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -258,6 +345,9 @@ int main(void)
         cmocka_unit_test(another_socket_takes_over),
         cmocka_unit_test(a_train_that_fails_in_both_ways_goes_singly),
         cmocka_unit_test(what_is_lost_is_told_datagram_by_datagram),
+        cmocka_unit_test(an_uncut_train_keeps_its_prefixes),
+        cmocka_unit_test(what_takes_another_way_begins_anew),
+        cmocka_unit_test(nothing_is_tried_in_a_circle),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }
