@@ -109,7 +109,6 @@ bool config_networks_have(const struct config_networks *networks, const struct n
 
 static void check_tcp(struct config_loader *loader, const struct config_listener *listener)
 {
-    config_check_proxy_in(loader, listener);
     config_check_routes(loader, listener);
 }
 
@@ -125,6 +124,7 @@ void config_check_listeners(struct config_loader *loader, const struct config *c
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         config_check_access(loader, listener);
+        config_check_proxy_in(loader, listener);
         if (listener->protocol == CONFIG_PROTOCOL_UDP)
             check_udp(loader, listener);
         else

@@ -42,6 +42,19 @@ static void check_tlvs(struct config_loader *loader, const struct config_pool *p
                         pool->send_proxy == CONFIG_SEND_PROXY_V1 ? "v1" : "off");
 }
 
+/* Only what is not the standard can be seen to have been given. */
+static void check_datagrams(struct config_loader *loader, const struct config_pool *pool)
+{
+    if (pool->send_proxy_udp == CONFIG_SEND_PROXY_EACH ||
+        pool->send_proxy == CONFIG_SEND_PROXY_V2 ||
+        config_loader_is_wrong(loader, &pool->send_proxy))
+        return;
+    config_loader_error(loader, config_loader_line(loader, &pool->send_proxy_udp, pool),
+                        "send_proxy_udp means nothing with send_proxy = \"%s\"; it is for "
+                        "send_proxy = \"v2\"",
+                        pool->send_proxy == CONFIG_SEND_PROXY_V1 ? "v1" : "off");
+}
+
 static const struct config_listener *find_udp_feeder(const struct config_loader *loader,
                                                      const struct config *config,
                                                      const struct config_pool *pool)
@@ -60,16 +73,18 @@ void config_check_proxy_out(struct config_loader *loader, const struct config *c
                             const struct config_pool *pool)
 {
     check_tlvs(loader, pool);
-    if (pool->send_proxy == CONFIG_SEND_PROXY_OFF)
+    check_datagrams(loader, pool);
+    if (pool->send_proxy != CONFIG_SEND_PROXY_V1)
         return;
     const struct config_listener *listener = find_udp_feeder(loader, config, pool);
     if (listener == NULL)
         return;
     int line = config_loader_line(loader, &listener->pool, listener);
-    config_loader_error(loader, config_loader_line(loader, &pool->send_proxy, pool),
-                        "send_proxy is for TCP listeners, and the listener \"%s\" of %s:%d feeds "
-                        "this pool with protocol = \"udp\"; give that one a pool of its own",
-                        listener->name != NULL ? listener->name : "",
-                        config_source_file(&loader->source, line),
-                        config_source_line(&loader->source, line).line);
+    config_loader_error(
+        loader, config_loader_line(loader, &pool->send_proxy, pool),
+        "send_proxy = \"v1\" cannot speak of datagrams, and the listener \"%s\" of "
+        "%s:%d feeds this pool with protocol = \"udp\"; set send_proxy = \"v2\", or "
+        "give that listener a pool of its own",
+        listener->name != NULL ? listener->name : "", config_source_file(&loader->source, line),
+        config_source_line(&loader->source, line).line);
 }

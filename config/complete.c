@@ -7,6 +7,7 @@
 #include "config/loader.h"
 
 #include <sched.h>
+#include <string.h>
 #include <unistd.h>
 
 #define WORKERS_MAX 256
@@ -35,10 +36,29 @@ static void complete_health(struct config_health *health)
         health->interval_down = health->interval;
 }
 
-/* A probe of another port meets another program, which expects no header. */
-static int64_t proxy_version(const struct config_pool *pool)
+static bool is_fed_datagrams(const struct config *config, size_t pool)
 {
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        if (listener->protocol == CONFIG_PROTOCOL_UDP && listener->pool_index == pool)
+            return true;
+    }
+    return false;
+}
+
+static bool sends_datagrams(const struct config_health *health)
+{
+    return strcmp(health->type, "udp") == 0 || strcmp(health->type, "dns") == 0;
+}
+
+/* A probe of another port meets another program, which expects no header. So does a datagram where
+ * clients come over TCP alone. */
+static int64_t proxy_version(const struct config *config, size_t index)
+{
+    const struct config_pool *pool = &config->pools[index];
     if (!pool->health.send_proxy || pool->health.port != 0)
+        return 0;
+    if (sends_datagrams(&pool->health) && !is_fed_datagrams(config, index))
         return 0;
     return pool->send_proxy == CONFIG_SEND_PROXY_V1   ? 1
            : pool->send_proxy == CONFIG_SEND_PROXY_V2 ? 2
@@ -61,7 +81,7 @@ static void put_probe_sources(struct config_pool *pool)
 void config_put_probe_values(struct config *config)
 {
     for (size_t i = 0; i < config->pool_count; i++) {
-        config->pools[i].health.proxy_version = proxy_version(&config->pools[i]);
+        config->pools[i].health.proxy_version = proxy_version(config, i);
         put_probe_sources(&config->pools[i]);
     }
 }

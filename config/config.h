@@ -35,6 +35,7 @@ enum config_on_down { CONFIG_DOWN_DRAIN, CONFIG_DOWN_KEEP, CONFIG_DOWN_KILL };
 enum config_splice { CONFIG_SPLICE_AUTO, CONFIG_SPLICE_OFF, CONFIG_SPLICE_ON };
 enum config_protocol { CONFIG_PROTOCOL_TCP, CONFIG_PROTOCOL_UDP };
 enum config_send_proxy { CONFIG_SEND_PROXY_OFF, CONFIG_SEND_PROXY_V1, CONFIG_SEND_PROXY_V2 };
+enum config_send_proxy_udp { CONFIG_SEND_PROXY_EACH, CONFIG_SEND_PROXY_FIRST };
 enum config_proxy_in { CONFIG_PROXY_OFF, CONFIG_PROXY_OPTIONAL, CONFIG_PROXY_REQUIRED };
 enum config_route_protocol { CONFIG_ROUTE_ANY, CONFIG_ROUTE_TLS, CONFIG_ROUTE_NOT_TLS };
 enum config_no_route { CONFIG_NO_ROUTE_POOL, CONFIG_NO_ROUTE_REFUSE };
@@ -181,6 +182,7 @@ struct config_pool {
     int64_t on_down;    /* enum config_on_down */
     int64_t drain_deadline;
     int64_t send_proxy;      /* enum config_send_proxy */
+    int64_t send_proxy_udp;  /* enum config_send_proxy_udp */
     int64_t send_proxy_tlvs; /* bits of enum config_tlv */
     struct config_sources source;
     struct config_health health;
@@ -216,7 +218,9 @@ struct config_listener {
     int64_t source_rate;         /* new ones per second of one source; 0: no limit */
     int64_t source_prefix_v4;    /* bits of an address that make a source */
     int64_t source_prefix_v6;
-    bool dry_run; /* the limits on who may come in refuse nobody */
+    bool dry_run;           /* the limits on who may come in refuse nobody */
+    int64_t proxy_protocol; /* enum config_proxy_in */
+    struct config_networks proxy_protocol_from;
     /* tcp */
     int64_t backlog;
     int64_t max_connections; /* 0: only the global limit */
@@ -231,9 +235,7 @@ struct config_listener {
     int64_t keepalive_idle; /* milliseconds; 0: no keepalive */
     int64_t keepalive_interval;
     int64_t keepalive_count;
-    int64_t user_timeout;   /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
-    int64_t proxy_protocol; /* enum config_proxy_in */
-    struct config_networks proxy_protocol_from;
+    int64_t user_timeout; /* TCP_USER_TIMEOUT, tcp(7); 0: the system's */
     int64_t preread_timeout;
     int64_t preread_max;
     struct config_route *routes;

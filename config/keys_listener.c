@@ -289,15 +289,13 @@ static const struct config_key rows[] = {
      .name = "proxy_protocol",
      CHOICE(config_listener, proxy_protocol, proxy_protocols),
      .standard = "off",
-     .protocol = "tcp",
      .reload = RELOAD_NEW_SESSIONS,
      .help = "Whether those of proxy_protocol_from may, or must, begin with a PROXY header that "
-             "tells who the client is."},
+             "tells who the client is: a connection, or a datagram (version 2 only)."},
     {.section = SECTION_LISTENER,
      .name = "proxy_protocol_from",
      NETWORKS(config_listener, proxy_protocol_from),
      .standard = "",
-     .protocol = "tcp",
      .reload = RELOAD_NEW_SESSIONS,
      .help = "Networks of the proxies whose headers are believed. What others send is never read "
              "as a header."},

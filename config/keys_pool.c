@@ -11,6 +11,7 @@ static const char *const hashes[] = {"source-ip", "source-ip-port", NULL};
 static const char *const when_empty[] = {"hold", "reset", NULL};
 static const char *const on_down[] = {"drain", "keep", "kill", NULL};
 static const char *const send_proxy[] = {"off", "v1", "v2", NULL};
+static const char *const send_proxy_udp[] = {"each", "first", NULL};
 /* And here that of the bits. */
 static const char *const tlvs[] = {"authority", "alpn", "unique-id", "crc32c", "received", NULL};
 
@@ -97,15 +98,24 @@ static const struct config_key rows[] = {
      .standard = "off",
      .reload = RELOAD_NEW_SESSIONS,
      .help = "The version of the PROXY header that tells a server who the client is, ahead of all "
-             "that the client sends. The servers must expect it. For TCP listeners."},
+             "that the client sends. The servers must expect it. Datagrams take v2 only."},
+    {.section = SECTION_POOL,
+     .name = "send_proxy_udp",
+     CHOICE(config_pool, send_proxy_udp, send_proxy_udp),
+     .standard = "each",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "Which datagrams of a flow have the header: each one, or the first that a server gets "
+             "of it. A server that loses the first one, or starts anew, takes what follows for "
+             "weir's own."},
     {.section = SECTION_POOL,
      .name = "send_proxy_tlvs",
      WORDS(config_pool, send_proxy_tlvs, tlvs),
      .standard = "",
      .reload = RELOAD_NEW_SESSIONS,
      .help = "What else a header of version 2 carries: authority (the host name that a TLS client "
-             "asks for), alpn (the protocol that it offers), unique-id (one for each session), "
-             "crc32c (a checksum), received (what the client's own header carried is passed on)."},
+             "asks for), alpn (the protocol that it offers), unique-id (one for each session or "
+             "flow), crc32c (a checksum), received (what the client's own header carried is "
+             "passed on)."},
     {.section = SECTION_POOL,
      .name = "source",
      SOURCES(config_pool, source),
@@ -240,8 +250,9 @@ static const struct config_key rows[] = {
      SWITCH(config_health, send_proxy),
      .standard = "true",
      .reload = RELOAD_LIVE,
-     .help = "Probes over TCP begin with the PROXY header of the pool's send_proxy, as LOCAL "
-             "(UNKNOWN in v1); never when port leads elsewhere."},
+     .help = "Probes begin with the PROXY header of the pool's send_proxy, as LOCAL (UNKNOWN in "
+             "v1); never when port leads elsewhere. Those of type udp and dns do where a UDP "
+             "listener feeds the pool."},
     {.section = SECTION_HEALTH,
      .name = "path",
      STRING(config_health, path),

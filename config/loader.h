@@ -74,6 +74,7 @@ bool config_networks_have(const struct config_networks *networks, const struct n
  * pool_index of every listener and route; false when one names a pool that does not exist.
  */
 must_check bool config_link(struct config *config);
+/* Of a linked one. */
 void config_put_probe_values(struct config *config);
 
 /* Does the listener, or a route of it, lead to the pool of that name? */

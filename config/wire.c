@@ -210,7 +210,8 @@ static int decode_model(struct cursor *cursor, struct config *config)
         rc = decode_section(cursor, SECTION_ROOT, config);
     if (rc == 0 && (cursor->left > 0 || !config_link(config)))
         rc = -EINVAL;
-    config_put_probe_values(config);
+    if (rc == 0)
+        config_put_probe_values(config);
     return rc;
 }
 

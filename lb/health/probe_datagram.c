@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -164,8 +165,14 @@ static int open_socket(const struct probe *probe, const void *bytes, size_t size
 int probe_datagram_send(struct probe_datagram *datagram, const void *bytes, size_t size,
                         probe_reply_fn *on_reply)
 {
+    uint8_t all[PROBE_GREETING_MAX + CONFIG_PAYLOAD_MAX];
+    size_t greeting = probe_socket_greeting(datagram->probe.settings, all);
     int error = 0;
-    int fd = open_socket(&datagram->probe, bytes, size, &error);
+    int fd;
+
+    BUG_ON(size > CONFIG_PAYLOAD_MAX);
+    memcpy(all + greeting, bytes, size);
+    fd = open_socket(&datagram->probe, all, greeting + size, &error);
     if (fd < 0)
         return fd;
     int rc = uv_poll_init(datagram->probe.loop, &datagram->poll, fd);

@@ -112,6 +112,52 @@ static void a_probe_of_another_port_sends_no_header(void **state)
     config_free(&config);
 }
 
+static void datagrams_have_headers_too(void **state)
+{
+    struct config *config = parse("send_proxy = \"v2\";", "protocol = \"udp\";");
+
+    (void)state;
+    assert_int_equal(config->pools[0].send_proxy_udp, CONFIG_SEND_PROXY_EACH);
+    assert_int_equal(config->pools[0].health.proxy_version, 2);
+    config_free(&config);
+    config = parse("send_proxy = \"v2\"; send_proxy_udp = \"first\";",
+                   "protocol = \"udp\"; proxy_protocol = \"required\"; "
+                   "proxy_protocol_from = [ \"10.0.0.0/8\" ];");
+    assert_int_equal(config->pools[0].send_proxy_udp, CONFIG_SEND_PROXY_FIRST);
+    assert_int_equal(config->listeners[0].proxy_protocol, CONFIG_PROXY_REQUIRED);
+    assert_int_equal(config->listeners[0].proxy_protocol_from.count, 1);
+    config_free(&config);
+}
+
+static int64_t version_of(const char *pool, const char *listener)
+{
+    struct config *config = parse(pool, listener);
+    int64_t version = config->pools[0].health.proxy_version;
+
+    config_free(&config);
+    return version;
+}
+
+/* As other datagrams that go there; where there are none, servers expect no header in one. */
+static void probes_in_datagrams_have_the_header_where_clients_do(void **state)
+{
+#define PROBES "health = { type = \"dns\"; dns_name = \"a.b\"; };"
+    (void)state;
+    assert_int_equal(version_of("send_proxy = \"v2\"; " PROBES, "protocol = \"udp\";"), 2);
+    assert_int_equal(version_of("send_proxy = \"v2\"; " PROBES, ""), 0);
+    assert_int_equal(version_of("send_proxy = \"v1\"; " PROBES, ""), 0);
+    assert_int_equal(
+        version_of("send_proxy = \"v2\"; health = { type = \"udp\"; };", "protocol = \"udp\";"), 2);
+    assert_int_equal(version_of("send_proxy = \"v2\"; health = { type = \"udp\"; port = 9; };",
+                                "protocol = \"udp\";"),
+                     0);
+    assert_int_equal(
+        version_of("send_proxy = \"v2\"; health = { type = \"udp\"; send_proxy = false; };",
+                   "protocol = \"udp\";"),
+        0);
+    assert_int_equal(version_of(PROBES, "protocol = \"udp\";"), 0);
+}
+
 static void routes_lead_to_pools(void **state)
 {
     struct config *config =
@@ -229,7 +275,15 @@ static void what_excludes_what(void **state)
     assert_refused("", "allow = [ \"10.0.0.1/8\" ];", "10.0.0.0/8");
     assert_refused("", "allow = [ \"10.0.0.0/8\" ]; deny = [ \"10.0.0.0/8\" ];", "10.0.0.0/8");
     assert_refused("", "source_prefix_v6 = 129;", "128");
-    assert_refused("send_proxy = \"v2\";", "protocol = \"udp\";", "TCP listeners");
+    assert_refused("send_proxy = \"v1\";", "protocol = \"udp\";",
+                   "send_proxy = \"v1\" cannot speak of datagrams, and the listener \"web\" of ");
+    assert_refused("send_proxy_udp = \"first\";", "",
+                   "send_proxy_udp means nothing with send_proxy = \"off\"");
+    assert_refused("send_proxy = \"v1\"; send_proxy_udp = \"first\";", "",
+                   "send_proxy_udp means nothing with send_proxy = \"v1\"");
+    assert_refused("", "protocol = \"udp\"; proxy_protocol = \"optional\";",
+                   "needs proxy_protocol_from");
+    assert_refused("", "protocol = \"udp\"; preread_max = \"4k\";", "means nothing");
 }
 
 int main(void)
@@ -238,6 +292,8 @@ int main(void)
         cmocka_unit_test(what_is_not_said),
         cmocka_unit_test(networks_and_words_come_in_arrays),
         cmocka_unit_test(a_probe_of_another_port_sends_no_header),
+        cmocka_unit_test(datagrams_have_headers_too),
+        cmocka_unit_test(probes_in_datagrams_have_the_header_where_clients_do),
         cmocka_unit_test(routes_lead_to_pools),
         cmocka_unit_test(a_dump_of_it_reads_back),
         cmocka_unit_test(a_list_of_no_routes_is_good),

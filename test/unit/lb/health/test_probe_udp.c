@@ -52,6 +52,24 @@ static void the_payload_arrives_as_written(void **state)
     }
 }
 
+/* In front of it a header that speaks of no client, where the pool's servers expect one. */
+static void a_local_header_goes_first(void **state)
+{
+    static const char expected[] = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0ping";
+    struct yard yard;
+
+    (void)state;
+    yard_begin(&yard);
+    yard.bench.settings.send = "ping";
+    yard.bench.settings.proxy_version = 2;
+    yard_listen(&yard, "127.0.0.1:0", answer_pong);
+    bench_run(&yard.bench, "udp");
+    assert_verdict(&yard.bench, PROBE_PASS, "a reply of 9 bytes");
+    assert_int_equal(yard.request_size, sizeof(expected) - 1);
+    assert_memory_equal(yard.request, expected, sizeof(expected) - 1);
+    yard_end(&yard);
+}
+
 static void the_longest_payload_arrives(void **state)
 {
     (void)state;
@@ -422,6 +440,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_payload_arrives_as_written),
+        cmocka_unit_test(a_local_header_goes_first),
         cmocka_unit_test(the_longest_payload_arrives),
         cmocka_unit_test(is_sent_from_the_source),
         cmocka_unit_test(passes_on_a_reply_that_holds_what_is_expected),
