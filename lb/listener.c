@@ -232,6 +232,8 @@ static struct udp_policy udp_policy_of(const struct config *config,
         .fragment = listener->udp_fragment,
         .wildcard = address_is_wildcard(&listener->bind.address),
         .log_access = config->weir.log_access,
+        .proxy_in = (enum config_proxy_in)listener->proxy_protocol,
+        .proxy_from = &listener->proxy_protocol_from,
     };
     snprintf(policy.listener, sizeof(policy.listener), "%s", listener->name);
     snprintf(policy.pool_name, sizeof(policy.pool_name), "%s", listener->pool);

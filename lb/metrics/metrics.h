@@ -57,6 +57,9 @@
     X(DROP_AMPLIFICATION, "udp_dropped_amplification", "A reply beyond what a request allows.")    \
     X(DROP_LOOP, "udp_dropped_loop", "It came from weir itself, or from the server it went to.")   \
     X(DROP_DENIED, "udp_dropped_denied", "From a new client that may not come in: allow, limits.") \
+    X(DROP_HEADER_WRONG, "udp_dropped_header_wrong", "Its PROXY header was malformed.")            \
+    X(DROP_HEADER_MISSING, "udp_dropped_header_missing",                                           \
+      "It had no PROXY header, and none had told of its client.")                                  \
     X(DROP_LATE, "udp_dropped_late", "A reply whose flow had ended.")                              \
     X(DROP_SOURCE, "udp_dropped_source", "Its source address cannot be replied to.")               \
     X(DROP_STOPPING, "udp_dropped_stopping", "From a new client while weir was stopping.")         \

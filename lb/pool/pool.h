@@ -90,6 +90,7 @@ struct pool_policy {
     uint32_t retries;
     enum config_when_empty when_empty;
     enum config_send_proxy send_proxy;
+    enum config_send_proxy_udp send_proxy_udp;
     uint32_t send_proxy_tlvs; /* enum config_tlv */
     bool hash_port;           /* the key of hash schedulers includes the client's port */
     struct source_set source; /* what its servers are connected to from */

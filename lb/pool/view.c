@@ -72,6 +72,7 @@ static void fill_policy(struct pool_policy *out, const struct config_pool *confi
         .retries = (uint32_t)config->retries,
         .when_empty = (enum config_when_empty)config->when_empty,
         .send_proxy = (enum config_send_proxy)config->send_proxy,
+        .send_proxy_udp = (enum config_send_proxy_udp)config->send_proxy_udp,
         .send_proxy_tlvs = (uint32_t)config->send_proxy_tlvs,
         .hash_port = config->hash == CONFIG_HASH_SOURCE_IP_PORT,
     };

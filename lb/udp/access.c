@@ -42,6 +42,8 @@ union inet_address flow_client(const struct flow *flow)
 {
     union inet_address client = flow->client;
 
+    if (flow->told != NULL)
+        return flow->told->told.client;
     inet_address_fold(&client);
     return client;
 }
@@ -51,11 +53,14 @@ void flow_access_line(const struct flow *flow)
     const struct udp_policy *policy = flow->port->policy;
     enum flow_end_reason reason = (enum flow_end_reason)flow->reason;
     union inet_address from = flow_client(flow);
-    char client[ADDRESS_TEXT_MAX];
+    union inet_address sender = flow->client;
+    char client[ADDRESS_TEXT_MAX], via[ADDRESS_TEXT_MAX];
 
     if (!policy->log_access || (flow->id >> 8) % policy->log_sample != 0)
         return;
+    inet_address_fold(&sender);
     log_info("flow", LOG_U("id", flow->id), LOG_S("client", inet_address_format(&from, client)),
+             LOG_S("via", flow->told != NULL ? inet_address_format(&sender, via) : NULL),
              LOG_S("listener", policy->listener), LOG_S("pool", policy->pool_name),
              LOG_S("server", flow->server->name),
              LOG_S("server_address", flow->server->address_text), LOG_U("moves", flow->moves),

@@ -30,6 +30,9 @@
  * (UIO_MAXIOV). */
 #define PIECES (8 * 2 * SEGMENTS_MAX)
 
+/* Bytes that one datagram has at the most, over IPv4. */
+#define DATAGRAM_MAX 65507u
+
 /* Bytes of datagrams of one size, one after the other; only the last may be shorter. */
 struct train {
     uint8_t *bytes;

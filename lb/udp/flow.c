@@ -12,6 +12,7 @@
 #include "lb/udp/private.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* A settled flow that has been silent for less is not given up for a newcomer. */
 #define EVICT_SILENT_MS 1000
@@ -167,11 +168,20 @@ static void leave_server(struct flow *flow)
 }
 
 /* Not the client itself: what it answers would come back to it. */
-static bool may_move_to(const struct server *server, const union inet_address *client,
-                        bool even_to_suspect)
+bool flow_is_from(const struct server *server, const union inet_address *sender,
+                  const struct told *told)
+{
+    union inet_address folded = *sender;
+
+    inet_address_fold(&folded);
+    return inet_address_equal(&folded, &server->address.inet) ||
+           (told != NULL && inet_address_equal(&told->client, &server->address.inet));
+}
+
+static bool may_move_to(const struct flow *flow, const struct server *server, bool even_to_suspect)
 {
     return (even_to_suspect || !is_suspect(server)) &&
-           !inet_address_equal(client, &server->address.inet);
+           !flow_is_from(server, &flow->client, told_of(flow));
 }
 
 bool flow_move(struct flow *flow, bool even_to_suspect)
@@ -186,7 +196,7 @@ bool flow_move(struct flow *flow, bool even_to_suspect)
     next = flow_choose(flow->port, &client, &tried);
     if (next == NULL)
         return false;
-    if (!may_move_to(next, &client, even_to_suspect) ||
+    if (!may_move_to(flow, next, even_to_suspect) ||
         upstream_take(udp, flow, next, &upstream) < 0) {
         flow_give_back(next);
         return false;
@@ -195,6 +205,7 @@ bool flow_move(struct flow *flow, bool even_to_suspect)
     leave_server(flow);
     join_server(flow, next, upstream);
     flow->moves++;
+    greet_again(flow);
     /* What the other one owed will not come; what is about to be sent will be answered. */
     flow->owed = (int64_t)udp->sending * flow->port->policy->responses;
     metrics_add(udp->env.metrics, METRIC_FLOWS_MOVED, 1);
@@ -207,10 +218,17 @@ void flow_refused(struct flow *flow)
 
     cell_add(&flow->server->cell[udp->env.worker].refused, 1);
     drop(udp, METRIC_DROP_REFUSED, 1);
+    greet_again(flow); /* who comes up there knows nothing of it */
     udp->env.suspect(udp->env.owner, flow->server);
 }
 
 /* ---- beginning ---- */
+
+void flow_free(struct flow *flow)
+{
+    free(flow->told);
+    slab_put(&flow->port->udp->flows, flow);
+}
 
 static void on_new(struct flow *flow, struct udp_port *port, const struct flow_key *key,
                    uint64_t hash)
@@ -225,11 +243,12 @@ static void on_new(struct flow *flow, struct udp_port *port, const struct flow_k
     flow->started_us = clock_now_us();
     flow->activity_ms = udp->now_ms;
     flow->gso_below = UINT32_MAX;
-    flow->client = *key->client;
+    flow->client = *key->sender;
     flow->local = *key->local;
     list_init(&flow->touched);
     list_init(&flow->order);
     wheel_timer_init(&flow->timer, on_timer);
+    greet_init(flow);
 }
 
 struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint64_t hash,
@@ -241,7 +260,7 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
     uint32_t ticket;
     int failed = 0;
 
-    if (!admit_flow(port, key->client, &ticket)) {
+    if (!admit_flow(port, key->told != NULL ? &key->told->client : key->sender, &ticket)) {
         *out_why = METRIC_DROP_DENIED;
         return NULL;
     }
@@ -256,6 +275,9 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
         goto fail;
     on_new(flow, port, key, hash);
     flow->ticket = ticket;
+    failed = key->told != NULL ? told_keep(flow, key->told) : 0;
+    if (failed < 0)
+        goto fail;
     failed = upstream_take(udp, flow, server, &upstream);
     if (failed < 0)
         goto fail;
@@ -276,7 +298,7 @@ fail:
         udp->env.suspect(udp->env.owner, server);
     }
     if (flow != NULL)
-        slab_put(&udp->flows, flow);
+        flow_free(flow);
     gate_leave(port->policy->gate, ticket);
     unreserve(port);
     return NULL;
@@ -330,6 +352,7 @@ void flow_end(struct flow *flow, enum flow_end_reason reason)
     count_end(flow, reason);
     flow_access_line(flow);
     table_remove(flow);
+    told_forget(flow);
     flow->state = FLOW_ENDED;
     if (reason == FLOW_END_DONE)
         upstream_rest(flow->upstream, flow->port->policy->quarantine_ms);

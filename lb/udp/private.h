@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common/list.h"
+#include "common/proxy_header.h"
 #include "common/slab.h"
 #include "lb/udp/batch.h"
 #include "lb/udp/udp.h"
@@ -41,11 +42,36 @@ struct upstream {
     struct poller_task task;  /* more to receive */
 };
 
+/* What a PROXY header tells of a client. Addresses are folded. */
+struct told {
+    union inet_address client, destination;
+    struct proxy_tlv_view tlvs;
+};
+
+/* The same for the life of a flow, with the bytes that its TLVs are in. */
+struct kept_told {
+    struct told told;
+    struct flow *flow;
+    struct kept_told *chain; /* of the bucket, while it is the last that the sender has told */
+    uint64_t hash;           /* of the sender */
+    bool is_last;
+    uint8_t bytes[];
+};
+
+/* Which of the datagrams to its server have a PROXY header. */
+enum greeting {
+    GREET_NONE,
+    GREET_EACH,
+    GREET_NEXT, /* the first that its server is to get */
+    GREET_DONE, /* that one has gone */
+};
+
 struct flow {
     struct slab_node node; /* first */
     uint8_t state;         /* enum flow_state */
     uint8_t reason;        /* enum flow_end_reason, once ended */
     bool settled;          /* the client has sent a second datagram */
+    uint8_t greeting;      /* enum greeting */
     uint16_t first, last;  /* parcels of this batch */
     uint32_t moves;
     uint64_t hash;
@@ -66,13 +92,17 @@ struct flow {
     uint32_t ticket;           /* of the gate */
     union inet_address client; /* as received: mapped on a socket of both families */
     struct local local;
+    struct kept_told
+        *told; /* NULL: `client` is the client; else it passes on what the client says */
 };
+_Static_assert(sizeof(struct flow) <= 256, "docs/udp.md says how large a flow is");
 
 /* A listener's socket on this worker. */
 struct udp_port {
     struct udp *udp;
     const struct udp_policy *policy;
     int fd;
+    union inet_address bound; /* folded */
     uint32_t index;
     uint32_t limit;
     _Atomic uint32_t *flows;  /* of the listener, on all workers */
@@ -108,6 +138,8 @@ struct udp {
     struct list spare[SPARE_BINS];
     struct flow **bucket;
     uint64_t bucket_mask;
+    struct kept_told *
+        *teller; /* buckets of senders, by what they told last; NULL: none is believed */
     struct udp_port **port;
     uint32_t port_count;
     struct in6_addr own[OWN_ADDRESSES];
@@ -120,12 +152,23 @@ struct udp {
     uint32_t sending;  /* datagrams of the flow that request_send is at */
     struct parcel parcel[PARCELS];
     uint32_t parcels;
+    uint8_t header[DATAGRAM_MAX]; /* what greet.c writes */
+};
+
+/* Datagrams of one sender that came together. */
+struct arrival {
+    struct udp_port *port;
+    const union inet_address *sender; /* as received */
+    const struct told *told;          /* NULL: the sender is the client */
+    struct local local;
+    struct train train;
 };
 
 /* ---- table.c: who is who ---- */
 
 struct flow_key {
-    const union inet_address *client; /* as received */
+    const union inet_address *sender; /* as received */
+    const struct told *told;          /* NULL: the sender is the client */
     const struct local *local;
     uint32_t server_id; /* of a per-packet flow; else 0 */
 };
@@ -143,6 +186,8 @@ struct flow *flow_begin(struct udp_port *port, const struct flow_key *key, uint6
                         struct server *server, enum metric *out_why);
 /* The one door out. Idempotent; the memory goes at the next udp_reap. */
 void flow_end(struct flow *flow, enum flow_end_reason reason);
+/* The memory of one that has ended, or has not begun. */
+void flow_free(struct flow *flow);
 /* The client has sent `count` datagrams of `bytes` bytes in all. */
 void flow_requested(struct flow *flow, uint32_t count, uint32_t bytes);
 /* It takes no more of its client's datagrams, who gets another flow. */
@@ -154,6 +199,9 @@ bool flow_must_move(const struct flow *flow, bool *out_is_deserted);
 bool flow_move(struct flow *flow, bool even_to_suspect);
 /* The server's machine has refused a datagram: one that was sent earlier. */
 void flow_refused(struct flow *flow);
+/* Is it the server itself that sends, or speaks through the sender? */
+bool flow_is_from(const struct server *server, const union inet_address *sender,
+                  const struct told *told);
 /* A server of the listener's pool, with a slot and a reference; or NULL. */
 struct server *flow_choose(const struct udp_port *port, const union inet_address *client,
                            const struct sched_tried *tried);
@@ -191,6 +239,10 @@ void request_event(void *owner, uint32_t index, uint32_t generation, uint32_t ev
 void request_task(struct poller_task *task);
 /* What the receive queue had to drop is counted. */
 void request_look(struct wheel_timer *timer, uint64_t now_ms);
+/* To their flow, or flows. */
+void request_sort(struct arrival *arrival, struct list *touched);
+/* Counts them, and tells of them at a bounded rate. */
+void request_drop(const struct arrival *arrival, enum metric why, const char *phrase);
 /* Sends what the flow has got in this batch. */
 void request_send(struct flow *flow);
 int request_failed(void *owner, void *stream, int error);
@@ -201,6 +253,41 @@ int request_failed(void *owner, void *stream, int error);
  * *out_ticket is the gate's. */
 must_check bool admit_flow(struct udp_port *port, const union inet_address *client,
                            uint32_t *out_ticket);
+/* Those of a sender that no PROXY header is believed of, where one is required. */
+void admit_refuse_sender(struct udp_port *port, const union inet_address *sender,
+                         uint32_t datagrams);
+
+/* ---- told.c: clients that PROXY headers tell of ---- */
+
+/* Cuts off the headers of those who are believed, and sorts what is left. For a listener that has
+ * proxy_protocol. */
+void told_take(struct arrival *arrival, struct list *touched);
+bool told_is_same(const struct told *a, const struct told *b);
+/* A copy for the flow, or a negative errno. */
+must_check int told_keep(struct flow *flow, const struct told *told);
+/* What the sender says without a header is of this flow's client from now on. */
+void told_was_last(struct flow *flow);
+/* No more: the flow ends. */
+void told_forget(struct flow *flow);
+/* NULL: none was kept. */
+const struct told *told_of(const struct flow *flow);
+
+/* ---- greet.c: PROXY headers for servers ---- */
+
+/* For a new flow, as its pool will have it. */
+void greet_init(struct flow *flow);
+/* Its server, or the program that was there, has not heard of it yet. */
+void greet_again(struct flow *flow);
+/* Do servers get what the client's own header carried? */
+bool greet_passes_on(const struct flow *flow);
+/* Before and after all that request_send adds and sends. False: the header is larger than any
+ * datagram. */
+must_check bool greet_start(struct flow *flow);
+void greet_stop(struct flow *flow);
+/* As outbox_add of the requests. */
+void greet_add(struct flow *flow, const struct train *train);
+/* What is sent from here on goes to one who may not have heard of it. False as above. */
+must_check bool greet_resume(struct flow *flow);
 
 /* ---- drop.c: why not ---- */
 void drop(struct udp *udp, enum metric why, uint32_t datagrams);
@@ -215,5 +302,5 @@ bool drop_is_refusal(int error);
 
 /* ---- access.c ---- */
 void flow_access_line(const struct flow *flow);
-/* The client's address, folded. */
+/* The client's address, folded: that of the sender, or the one it told. */
 union inet_address flow_client(const struct flow *flow);

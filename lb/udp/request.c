@@ -21,40 +21,50 @@
 
 /* ---- sorting ---- */
 
-struct arrival {
-    struct udp_port *port;
-    const union inet_address *client;
-    struct local local;
-    struct train train;
-};
+/* Folded: that of the sender, or the one it told. */
+static union inet_address client_of(const struct arrival *arrival)
+{
+    union inet_address client = *arrival->sender;
 
-/* Why clients get nothing, at a bounded rate; the counters have it all. */
-static void tell_drop(const struct arrival *arrival, enum metric why)
+    if (arrival->told != NULL)
+        return arrival->told->client;
+    inet_address_fold(&client);
+    return client;
+}
+
+static struct flow_key key_of(const struct arrival *arrival)
+{
+    return (struct flow_key){
+        .sender = arrival->sender, .told = arrival->told, .local = &arrival->local};
+}
+
+void request_drop(const struct arrival *arrival, enum metric why, const char *phrase)
 {
     struct udp_port *port = arrival->port;
-    union inet_address folded = *arrival->client;
-    char client[ADDRESS_TEXT_MAX];
+    union inet_address client = client_of(arrival);
+    union inet_address sender = *arrival->sender;
+    char text[ADDRESS_TEXT_MAX], via[ADDRESS_TEXT_MAX];
 
+    drop(port->udp, why, train_count(&arrival->train));
     /* The gate's are told of by source. */
     if (why == METRIC_DROP_DENIED || !log_is_due(&port->told_ms, port->udp->now_ms))
         return;
-    inet_address_fold(&folded);
+    inet_address_fold(&sender);
     log_warn("datagrams are dropped; this is one of them",
              LOG_S("listener", port->policy->listener),
-             LOG_S("client", inet_address_format(&folded, client)),
-             LOG_S("counter", metric_name(why)), LOG_S("why", metric_help(why)));
+             LOG_S("client", inet_address_format(&client, text)),
+             LOG_S("via", arrival->told != NULL ? inet_address_format(&sender, via) : NULL),
+             LOG_S("counter", metric_name(why)), LOG_S("why", phrase));
 }
 
 /* NULL: the datagrams are to be dropped for the reason. Owns `server`. */
 static struct flow *begin(const struct arrival *arrival, const struct flow_key *key, uint64_t hash,
                           struct server *server, enum metric *out_why)
 {
-    union inet_address client = *arrival->client;
     struct flow *flow = NULL;
 
-    inet_address_fold(&client);
     *out_why = METRIC_DROP_LOOP;
-    if (!inet_address_equal(&client, &server->address.inet))
+    if (!flow_is_from(server, arrival->sender, arrival->told))
         flow = flow_begin(arrival->port, key, hash, server, out_why);
     if (flow == NULL)
         flow_give_back(server);
@@ -74,7 +84,8 @@ static bool is_refused(const struct arrival *arrival, enum metric *out_why)
         *out_why = METRIC_DROP_CROWDED;
         return true;
     }
-    if (!upstream_is_own(udp, arrival->client))
+    if (!upstream_is_own(udp, arrival->sender) &&
+        (arrival->told == NULL || !upstream_is_own(udp, &arrival->told->client)))
         return false;
     *out_why = METRIC_DROP_LOOP;
     return true;
@@ -83,9 +94,8 @@ static bool is_refused(const struct arrival *arrival, enum metric *out_why)
 static struct server *choose(const struct arrival *arrival)
 {
     static const struct sched_tried none;
-    union inet_address client = *arrival->client;
+    union inet_address client = client_of(arrival);
 
-    inet_address_fold(&client);
     return flow_choose(arrival->port, &client, &none);
 }
 
@@ -93,7 +103,7 @@ static struct server *choose(const struct arrival *arrival)
 static struct flow *find_per_packet(const struct arrival *arrival, enum metric *out_why)
 {
     struct server *server = choose(arrival);
-    struct flow_key key = {.client = arrival->client, .local = &arrival->local};
+    struct flow_key key = key_of(arrival);
     struct flow *flow;
     uint64_t hash;
 
@@ -111,7 +121,7 @@ static struct flow *find_per_packet(const struct arrival *arrival, enum metric *
 
 static struct flow *find(const struct arrival *arrival, enum metric *out_why)
 {
-    struct flow_key key = {.client = arrival->client, .local = &arrival->local};
+    struct flow_key key = key_of(arrival);
     uint64_t hash = table_hash(arrival->port, &key);
     struct flow *flow = table_find(arrival->port, &key, hash);
     struct server *server;
@@ -156,7 +166,7 @@ static void send_touched(struct udp *udp, struct list *touched)
 }
 
 /* One message: to its flow whole, unless the flow has not room for all of it. */
-static void sort(struct arrival *arrival, struct list *touched)
+void request_sort(struct arrival *arrival, struct list *touched)
 {
     struct udp *udp = arrival->port->udp;
     bool last = false;
@@ -172,10 +182,11 @@ static void sort(struct arrival *arrival, struct list *touched)
         flow = arrival->port->policy->per_packet ? find_per_packet(arrival, &why)
                                                  : find(arrival, &why);
         if (flow == NULL) {
-            drop(udp, why, train_count(&part));
-            tell_drop(arrival, why);
+            request_drop(arrival, why, metric_help(why));
             return;
         }
+        if (flow->told != NULL)
+            told_was_last(flow);
         last = room_of(flow) >= train_count(&part);
         if (!last)
             part = train_cut(&arrival->train, room_of(flow));
@@ -212,6 +223,21 @@ static void drop_parcels(struct udp *udp, uint16_t at, enum metric why)
         drop(udp, why, train_count(&udp->parcel[at].train));
 }
 
+static void send_greeted(struct flow *flow, uint16_t at)
+{
+    struct udp *udp = flow->port->udp;
+
+    if (!greet_start(flow)) {
+        drop_parcels(udp, at, METRIC_DROP_TOO_LARGE);
+        return;
+    }
+    udp->requests.fd = flow->upstream->fd;
+    for (; at != PARCEL_NONE; at = udp->parcel[at].next)
+        greet_add(flow, &udp->parcel[at].train);
+    outbox_flush(&udp->requests);
+    greet_stop(flow);
+}
+
 void request_send(struct flow *flow)
 {
     static const struct destination connected;
@@ -223,6 +249,10 @@ void request_send(struct flow *flow)
     if (flow_must_move(flow, &is_deserted) && !flow->port->policy->per_packet &&
         !flow_move(flow, is_deserted) && is_deserted) {
         drop_parcels(udp, at, METRIC_DROP_NO_SERVER);
+        return;
+    }
+    if (flow->greeting != GREET_NONE) {
+        send_greeted(flow, at);
         return;
     }
     udp->requests.fd = flow->upstream->fd;
@@ -246,7 +276,7 @@ int request_failed(void *owner, void *stream, int error)
     flow_refused(flow);
     if (!flow->port->policy->per_packet)
         (void)flow_move(flow, false);
-    return flow->upstream->fd;
+    return greet_resume(flow) ? flow->upstream->fd : -1;
 }
 
 /* ---- receiving ---- */
@@ -254,7 +284,7 @@ int request_failed(void *owner, void *stream, int error)
 static void take(struct udp_port *port, uint32_t slot, struct list *touched)
 {
     struct udp *udp = port->udp;
-    struct arrival arrival = {.port = port, .client = &udp->in.from[slot]};
+    struct arrival arrival = {.port = port, .sender = &udp->in.from[slot]};
 
     if (!tray_get(&udp->in, slot, &arrival.train, &arrival.local)) {
         drop(udp, METRIC_DROP_TOO_LARGE, 1);
@@ -264,10 +294,12 @@ static void take(struct udp_port *port, uint32_t slot, struct list *touched)
         metrics_add(udp->env.metrics, METRIC_GRO_RECEIVED, 1);
         metrics_add(udp->env.metrics, METRIC_GRO_DATAGRAMS, train_count(&arrival.train));
     }
-    if (inet_address_port(arrival.client) == 0)
+    if (inet_address_port(arrival.sender) == 0)
         drop(udp, METRIC_DROP_SOURCE, train_count(&arrival.train));
+    else if (port->policy->proxy_in != CONFIG_PROXY_OFF)
+        told_take(&arrival, touched);
     else
-        sort(&arrival, touched);
+        request_sort(&arrival, touched);
 }
 
 /* True: the socket may hold more. */

@@ -19,9 +19,13 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 
 uint64_t table_hash(const struct udp_port *port, const struct flow_key *key)
 {
-    uint64_t hash = inet_address_hash(key->client, true, port->udp->seed);
+    uint64_t seed = port->udp->seed;
+    uint64_t hash = inet_address_hash(key->sender, true, seed);
     uint64_t local[2];
 
+    if (key->told != NULL)
+        hash = mix(mix(hash, inet_address_hash(&key->told->client, true, seed)),
+                   inet_address_hash(&key->told->destination, true, seed));
     hash = mix(hash, (uint64_t)port->index << 32 | key->server_id);
     if (!port->policy->wildcard)
         return hash;
@@ -31,7 +35,9 @@ uint64_t table_hash(const struct udp_port *port, const struct flow_key *key)
 
 static bool is_it(const struct flow *flow, const struct udp_port *port, const struct flow_key *key)
 {
-    if (flow->port != port || !inet_address_equal(&flow->client, key->client))
+    if (flow->port != port || !inet_address_equal(&flow->client, key->sender))
+        return false;
+    if (!told_is_same(told_of(flow), key->told))
         return false;
     if (key->server_id != 0 && flow->server->id != key->server_id)
         return false;

@@ -111,6 +111,24 @@ static void on_again(struct wheel_timer *timer, uint64_t now_ms)
     watch(port);
 }
 
+/* Where it is bound, for the headers that tell servers. */
+static void note_bound(struct udp_port *port)
+{
+    socklen_t length = sizeof(port->bound);
+
+    (void)getsockname(port->fd, &port->bound.any, &length);
+    inet_address_fold(&port->bound);
+}
+
+/* Room for senders that are believed, on the first listener that has some. */
+static int make_tellers(struct udp *udp, const struct udp_policy *policy)
+{
+    if (policy->proxy_in == CONFIG_PROXY_OFF || udp->teller != NULL)
+        return 0;
+    udp->teller = calloc(udp->bucket_mask + 1, sizeof(struct kept_told *));
+    return udp->teller != NULL ? 0 : -ENOMEM;
+}
+
 static int grow_ports(struct udp *udp)
 {
     struct udp_port **more = realloc(udp->port, (udp->port_count + 1) * sizeof(struct udp_port *));
@@ -126,7 +144,7 @@ int udp_add_listener(struct udp *udp, const struct udp_policy *policy, int fd,
 {
     struct udp_port *port = calloc(1, sizeof(*port));
 
-    if (port == NULL || grow_ports(udp) < 0) {
+    if (port == NULL || make_tellers(udp, policy) < 0 || grow_ports(udp) < 0) {
         free(port);
         return -ENOMEM;
     }
@@ -136,6 +154,7 @@ int udp_add_listener(struct udp *udp, const struct udp_policy *policy, int fd,
     port->index = udp->port_count;
     port->limit = limit;
     port->flows = flows;
+    note_bound(port);
     list_init(&port->fresh);
     list_init(&port->settled);
     poller_task_init(&port->task, request_task);
@@ -239,6 +258,7 @@ void udp_free(struct udp **udp)
     tray_close(&old->out);
     free(old->port);
     free(old->bucket);
+    free(old->teller);
     free(old);
     *udp = NULL;
 }
@@ -256,7 +276,7 @@ void udp_reap(struct udp *udp)
     while (!list_empty(&udp->ended)) {
         struct flow *flow = list_first(&udp->ended, struct flow, order);
         list_del(&flow->order);
-        slab_put(&udp->flows, flow);
+        flow_free(flow);
     }
     while (!list_empty(&udp->closed)) {
         struct upstream *upstream = list_first(&udp->closed, struct upstream, link);

@@ -15,9 +15,10 @@
  *                          ↓
  *                        ended → its socket rests, and serves another flow later
  *
- * A flow is found by (client address, listener, the local address that the client used), in a table
- * per worker with a keyed hash. Datagrams are received and sent in batches, and those of one flow
- * and size as one with UDP_SEGMENT (GSO) and UDP_GRO, udp(7).
+ * A flow is found by (sender's address, listener, the local address that the sender used, and the
+ * client that a PROXY header told), in a table per worker with a keyed hash. Datagrams are received
+ * and sent in batches, and those of one flow and size as one with UDP_SEGMENT (GSO) and UDP_GRO,
+ * udp(7).
  *
  * Knows no thread and no configuration: the loop, the clock and the choice of a server come in
  * through struct udp_env, so a test drives flows by hand.
@@ -77,6 +78,8 @@ struct udp_policy {
     bool wildcard;            /* bound to no address: which one a client used is asked for */
     bool log_access;
     struct gate *gate; /* NULL: everybody may come in, for ever */
+    enum config_proxy_in proxy_in;
+    const struct config_networks *proxy_from; /* who sends PROXY headers */
 };
 
 /* What the workers have in common. Zeroed, but for the limit. */

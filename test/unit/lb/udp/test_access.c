@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "test/unit/lb/udp/world.h"
+#include "test/unit/lb/udp/scene.h"
 #include "test/unit/record.h"
 
 /* ---- words ---- */
@@ -87,6 +87,60 @@ static void a_flow_leaves_one_line(void **state)
     world_close(&w);
 }
 
+/* Who was told by another has both in it. */
+static void the_line_says_who_told(void **state)
+{
+    struct scene s;
+    struct record record;
+    union inet_address front;
+    char words[ADDRESS_TEXT_MAX + 8] = "via=", text[ADDRESS_TEXT_MAX];
+
+    (void)state;
+    scene_init(&s, CONFIG_PROXY_OPTIONAL);
+    s.w.policy.log_access = true;
+    scene_start(&s);
+    front = peer_name(s.front);
+    (void)scene_ask(&s, ALICE, 0, "a");
+    begin_record(&record);
+    world_kill_all(&s.w);
+    end_record(&record);
+    assert_says(&record, "client=" ALICE);
+    assert_says(&record, strcat(words, inet_address_format(&front, text)));
+    (void)world_ask(&s.w, s.front, 0, "by itself");
+    begin_record(&record);
+    world_kill_all(&s.w);
+    end_record(&record);
+    assert_null(strstr(record.text, "via="));
+    scene_close(&s);
+}
+
+/* So has what tells of a drop, in the words of what was wrong. */
+static void a_drop_is_told_of_with_who_told(void **state)
+{
+    struct scene s;
+    struct record record;
+
+    (void)state;
+    scene_open(&s, CONFIG_PROXY_REQUIRED);
+    s.w.usable[0] = false;
+    begin_record(&record);
+    headed_say(&s.w, s.front, ALICE, "a");
+    world_say(&s.w, s.front, "PROXY UNKNOWN\r\n"); /* not told of: too soon after */
+    world_settle(&s.w);
+    end_record(&record);
+    assert_int_equal(lines_of(&record), 1);
+    assert_says(&record, "client=" ALICE " via=127.0.0.1:");
+    assert_int_equal(world_metric(&s.w, METRIC_DROP_HEADER_WRONG), 1);
+    world_pass(&s.w, 2000);
+    begin_record(&record);
+    world_say(&s.w, s.front, "PROXY UNKNOWN\r\n");
+    world_settle(&s.w);
+    end_record(&record);
+    assert_says(&record, "counter=udp_dropped_header_wrong");
+    assert_says(&record, "a PROXY header of version 1 cannot speak of datagrams");
+    scene_close(&s);
+}
+
 static unsigned lines_for(uint32_t sample, bool log_access, unsigned flows)
 {
     struct world w;
@@ -123,6 +177,8 @@ int main(void)
         cmocka_unit_test(reasons_have_words),
         cmocka_unit_test(states_have_names),
         cmocka_unit_test(a_flow_leaves_one_line),
+        cmocka_unit_test(the_line_says_who_told),
+        cmocka_unit_test(a_drop_is_told_of_with_who_told),
         cmocka_unit_test(one_flow_in_so_many_has_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

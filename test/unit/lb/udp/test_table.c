@@ -20,7 +20,7 @@ struct guest {
 
 static struct flow_key key_of(const struct guest *guest)
 {
-    return (struct flow_key){.client = &guest->client,
+    return (struct flow_key){.sender = &guest->client,
                              .local = &guest->local,
                              .server_id = guest->server != NULL ? guest->server->id : 0};
 }
