@@ -70,10 +70,12 @@ def addresses(source, destination):
             + struct.pack("!HH", source[1], destination[1]))
 
 
-def v2(source, destination, tlvs=(), checksum=False):
-    """With `checksum` a CRC32C is the last TLV."""
+def v2(source, destination, tlvs=(), checksum=False, datagram=False):
+    """With `checksum` a CRC32C is the last TLV. With `datagram` it speaks of UDP."""
     body = addresses(source, destination) + b"".join(tlv(*one) for one in tlvs)
     family = TCP6 if ":" in source[0] else TCP4
+    if datagram:
+        family = UDP6 if family == TCP6 else UDP4
     if checksum:
         empty = head(body + tlv(CRC32C, bytes(4)), family=family)
         body += tlv(CRC32C, struct.pack("!I", crc32c(empty)))
@@ -116,6 +118,26 @@ def read(sock):
     return _parse_v1(reader.raw)
 
 
+class _Datagram:
+    """Bytes to read from as from a socket, to their end."""
+
+    def __init__(self, data):
+        self._left = data
+
+    def recv(self, count):
+        data, self._left = self._left[:count], self._left[count:]
+        return data
+
+
+def split(data):
+    """(the header that a datagram begins with, what follows); None for a header that is not there."""
+    if not data.startswith(SIGNATURE):
+        return None, data
+    header = read(_Datagram(data))
+    assert header.command == LOCAL or header.family in (UDP4, UDP6), f"family {header.family:#x}"
+    return header, data[len(header.raw):]
+
+
 def _parse_v1(raw):
     words = raw[:-2].decode("ascii").split(" ")
     if words[1] == "UNKNOWN":
@@ -141,7 +163,7 @@ def _read_v2(reader):
 
 
 def _parse_addresses(command, family, body):
-    size = {TCP4: 4, TCP6: 16}.get(family)
+    size = {TCP4: 4, UDP4: 4, TCP6: 16, UDP6: 16}.get(family)
     if command == LOCAL or size is None:
         assert command == LOCAL or family == UNSPEC, f"family {family:#x}"
         return None, None, 2 * size + 4 if size and len(body) >= 2 * size + 4 else 0
