@@ -207,6 +207,16 @@ char *inet_address_format(const union inet_address *address, char text[ADDRESS_T
     return text;
 }
 
+char *inet_host_format(const union inet_address *address, char text[ADDRESS_TEXT_MAX])
+{
+    size_t brackets = address->any.sa_family == AF_INET6;
+    inet_address_format(address, text);
+    size_t length = (size_t)(strrchr(text, ':') - text) - 2 * brackets;
+    memmove(text, text + brackets, length);
+    text[length] = '\0';
+    return text;
+}
+
 char *address_format(const struct address *address, char text[ADDRESS_TEXT_MAX])
 {
     if (address_is_inet(address))

@@ -53,6 +53,8 @@ must_check int inet_address_parse(union inet_address *out, const char *text, con
 /* Writes what address_parse reads; never more than ADDRESS_TEXT_MAX bytes. Returns `text`. */
 char *address_format(const struct address *address, char text[ADDRESS_TEXT_MAX]);
 char *inet_address_format(const union inet_address *address, char text[ADDRESS_TEXT_MAX]);
+/* Without the port: what inet_address_parse reads. */
+char *inet_host_format(const union inet_address *address, char text[ADDRESS_TEXT_MAX]);
 
 bool address_equal(const struct address *a, const struct address *b);
 /* As they are: an IPv4-mapped address differs from the IPv4 address it stands for. */

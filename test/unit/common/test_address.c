@@ -64,6 +64,9 @@ static void reads_an_address_by_itself(void **state)
         const char *why;
         assert_int_equal(inet_address_parse(&address, good[i][0], &why), 0);
         assert_string_equal(inet_address_format(&address, text), good[i][1]);
+        union inet_address again;
+        assert_int_equal(inet_address_parse(&again, inet_host_format(&address, text), &why), 0);
+        assert_true(inet_address_equal(&again, &address));
     }
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         union inet_address before = address;
