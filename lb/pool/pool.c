@@ -19,6 +19,36 @@
 
 /* ---- making and freeing ---- */
 
+static bool is_fed(const struct config_listener *listener, uint32_t pool)
+{
+    if (listener->pool_index == pool)
+        return true;
+    for (size_t i = 0; i < listener->route_count; i++) {
+        if (listener->routes[i].pool_index == pool)
+            return true;
+    }
+    return false;
+}
+
+/* Of both protocols for a pool that both come to. */
+static int take_ports(struct pools *pools, const struct config *config,
+                      const struct pool_member *member)
+{
+    const struct config_sources *from = &member->pool->config->source;
+    struct server *server = member->server;
+    struct ports_user user = {member->pool->config->name, member->config->name,
+                              &server->address.inet, from->address, from->count};
+    int error = 0;
+    for (size_t i = 0; i < config->listener_count && error == 0; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        enum ports_protocol protocol =
+            listener->protocol == CONFIG_PROTOCOL_UDP ? PORTS_UDP : PORTS_TCP;
+        if (is_fed(listener, member->pool->index) && server->ports[protocol] == NULL)
+            error = ports_new(&pools->ports, protocol, &user, &server->ports[protocol]);
+    }
+    return error;
+}
+
 static int member_init(struct pool_member *member, struct pool *pool,
                        const struct config_server *config, uint32_t worker_count)
 {
@@ -31,9 +61,10 @@ static int member_init(struct pool_member *member, struct pool *pool,
     return member->server != NULL ? 0 : -ENOMEM;
 }
 
-static int pool_init(struct pool *pool, const struct config_pool *config, uint32_t index,
-                     uint32_t worker_count)
+static int pool_init(struct pools *pools, const struct config *all, uint32_t index)
 {
+    struct pool *pool = &pools->pool[index];
+    const struct config_pool *config = &all->pools[index];
     pool->config = config;
     pool->index = index;
     pool->dirty = true;
@@ -42,9 +73,15 @@ static int pool_init(struct pool *pool, const struct config_pool *config, uint32
         return -ENOMEM;
     for (; pool->member_count < config->server_count; pool->member_count++) {
         struct pool_member *member = &pool->member[pool->member_count];
-        int error = member_init(member, pool, &config->servers[pool->member_count], worker_count);
+        int error =
+            member_init(member, pool, &config->servers[pool->member_count], pools->worker_count);
         if (error != 0)
             return error;
+        error = take_ports(pools, all, member);
+        if (error != 0) {
+            server_put(&member->server);
+            return error;
+        }
     }
     return 0;
 }
@@ -75,12 +112,12 @@ int pools_new(struct pools **out, const struct config *config, uint32_t worker_c
         return -ENOMEM;
     int error = -ENOMEM;
     pools->worker_count = worker_count;
+    ports_book_init(&pools->ports);
     pools->pool = calloc(MAX(config->pool_count, 1u), sizeof(*pools->pool));
     if (pools->pool == NULL)
         goto fail;
     while (pools->count < config->pool_count) {
-        uint32_t index = (uint32_t)pools->count++;
-        error = pool_init(&pools->pool[index], &config->pools[index], index, worker_count);
+        error = pool_init(pools, config, (uint32_t)pools->count++);
         if (error != 0)
             goto fail;
     }
@@ -104,6 +141,7 @@ void pools_free(struct pools **pools)
     view_put(&old->current);
     for (size_t i = 0; i < old->count; i++)
         pool_deinit(&old->pool[i]);
+    ports_book_deinit(&old->ports);
     free(old->pool);
     free(old);
 }

@@ -15,6 +15,7 @@
 #include "common/address.h"
 #include "common/base.h"
 #include "config/config.h"
+#include "lb/ports/ports.h"
 #include "lb/sched/sched.h"
 #include "lb/source/source.h"
 
@@ -40,6 +41,7 @@ struct server_cell {
     _Atomic uint64_t connect_failures;
     _Atomic uint64_t resets;  /* sessions that ended by the server's reset */
     _Atomic uint64_t refused; /* datagrams that the server's machine refused (ICMP) */
+    _Atomic uint64_t no_port; /* connects for which this machine had no port left */
     _Atomic uint64_t drain_ends[DRAIN_ENDS];
 };
 
@@ -58,6 +60,8 @@ struct server {
     char name[CONFIG_NAME_MAX + 1];
     struct address address;
     char address_text[ADDRESS_TEXT_MAX];
+    /* What its sockets are bound to, where the pool has a list of that; else NULL. */
+    struct ports *ports[PORTS_PROTOCOLS];
     /*
      * When sessions still there are reset; 0 while not draining. Monotonic milliseconds. Stored
      * last and with release: who loads it with acquire and finds it set sees the other two.
@@ -187,6 +191,7 @@ struct pool {
 
 struct pools {
     uint32_t worker_count;
+    struct ports_book ports;
     size_t count;
     struct pool *pool;
     struct view *current; /* a reference */
@@ -227,7 +232,7 @@ bool pools_dirty(const struct pools *pools);
 
 /* `load` is sessions and flows under way, those connecting included; `flows_now` are the flows. */
 struct server_totals {
-    uint64_t sessions, flows, bytes_in, bytes_out, connect_failures, resets, refused;
+    uint64_t sessions, flows, bytes_in, bytes_out, connect_failures, resets, refused, no_port;
     uint64_t drain_ends[DRAIN_ENDS];
     uint32_t load, flows_now;
 };

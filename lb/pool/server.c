@@ -54,8 +54,11 @@ void server_put(struct server **server)
     /* Release our use of it; acquire that of the others before it is freed. */
     uint32_t before = atomic_fetch_sub_explicit(&old->references, 1, memory_order_acq_rel);
     BUG_ON(before == 0);
-    if (before == 1)
-        free(old);
+    if (before > 1)
+        return;
+    for (size_t i = 0; i < PORTS_PROTOCOLS; i++)
+        ports_put(&old->ports[i]);
+    free(old);
 }
 
 /*
@@ -118,6 +121,7 @@ static void add_cell(const struct server_cell *cell, struct server_totals *out)
     out->connect_failures += read_cell(&cell->connect_failures);
     out->resets += read_cell(&cell->resets);
     out->refused += read_cell(&cell->refused);
+    out->no_port += read_cell(&cell->no_port);
     for (size_t end = 0; end < DRAIN_ENDS; end++)
         out->drain_ends[end] += read_cell(&cell->drain_ends[end]);
 }

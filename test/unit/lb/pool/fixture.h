@@ -17,6 +17,8 @@
 static struct config_server fixture_web[3];
 static struct config_server fixture_db[1];
 static struct config_pool fixture_pool[2];
+static struct config_listener fixture_listener[2];
+static union inet_address fixture_source[3];
 static struct config fixture_config;
 
 static inline struct config_server fixture_server(char *name, const char *address)
@@ -53,6 +55,27 @@ static inline void fixture_reset(void)
     fixture_pool[0] = fixture_pool_of("web", fixture_web, ARRAY_LEN(fixture_web));
     fixture_pool[1] = fixture_pool_of("db", fixture_db, ARRAY_LEN(fixture_db));
     fixture_config = (struct config){.pools = fixture_pool, .pool_count = ARRAY_LEN(fixture_pool)};
+}
+
+/* Datagrams and connections come to pool "web", connections alone to "db"; "web" connects from two
+ * addresses of IPv4 and one of IPv6. */
+static inline void fixture_sources(void)
+{
+    static const char *const texts[] = {"127.0.0.5", "127.0.0.6", "2001:db8::5"};
+    static struct config_route route = {.pool_index = 0};
+    const char *why;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (inet_address_parse(&fixture_source[i], texts[i], &why) != 0)
+            fail_msg("%s: %s", texts[i], why);
+    }
+    fixture_pool[0].source =
+        (struct config_sources){.address = fixture_source, .count = ARRAY_LEN(texts)};
+    fixture_listener[0] = (struct config_listener){
+        .protocol = CONFIG_PROTOCOL_TCP, .pool_index = 1, .routes = &route, .route_count = 1};
+    fixture_listener[1] =
+        (struct config_listener){.protocol = CONFIG_PROTOCOL_UDP, .pool_index = 0};
+    fixture_config.listeners = fixture_listener;
+    fixture_config.listener_count = ARRAY_LEN(fixture_listener);
 }
 
 static inline struct pools *fixture_pools(void)

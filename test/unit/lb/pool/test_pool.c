@@ -360,6 +360,44 @@ static void flows_desert_what_is_down(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* Each server its own of TCP; of UDP all the same. */
+static void servers_have_the_ports_of_their_sources(void **state)
+{
+    (void)state;
+    fixture_sources();
+    struct pools *pools = fixture_pools();
+    struct server *a = fixture_member(pools, "web", "a")->server;
+    struct server *b = fixture_member(pools, "web", "b")->server;
+    struct server *db = fixture_member(pools, "db", "a")->server;
+    assert_int_equal(a->ports[PORTS_TCP]->count, 2);
+    assert_int_equal(a->ports[PORTS_UDP]->count, 2);
+    assert_int_equal(b->ports[PORTS_TCP]->count, 1);
+    assert_string_equal(b->ports[PORTS_TCP]->tally[0]->source_text, "2001:db8::5");
+    assert_string_equal(b->ports[PORTS_TCP]->tally[0]->pool, "web");
+    assert_string_equal(b->ports[PORTS_TCP]->tally[0]->name, "b");
+    assert_null(db->ports[PORTS_TCP]); /* that pool has no sources */
+    assert_null(db->ports[PORTS_UDP]);
+    assert_int_equal(pools->ports.tally_count, 6);
+    /* They stay as long as the server does. */
+    struct server *kept = server_take(a);
+    pools_free(&pools);
+    uint8_t index = ports_take(kept->ports[PORTS_TCP], 0, 1);
+    assert_int_not_equal(index, PORTS_NONE);
+    ports_give(kept->ports[PORTS_TCP], index);
+    server_put(&kept);
+}
+
+static void without_sources_there_are_none(void **state)
+{
+    (void)state;
+    fixture_sources();
+    fixture_pool[0].source = (struct config_sources){.client = true};
+    struct pools *pools = fixture_pools();
+    assert_null(fixture_member(pools, "web", "a")->server->ports[PORTS_TCP]);
+    assert_int_equal(pools->ports.tally_count, 0);
+    pools_free(&pools);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +423,8 @@ int main(void)
         TEST(up_leaves_the_operators_later_deadline),
         TEST(enabling_leaves_what_down_began),
         TEST(flows_desert_what_is_down),
+        TEST(servers_have_the_ports_of_their_sources),
+        TEST(without_sources_there_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,6 +61,7 @@ static void pools_new_makes_all_or_nothing(void **state)
     (void)state;
     struct pools *pools = NULL;
     int failures = 0;
+    fixture_sources();
     for (;; failures++) {
         until_failure = failures;
         int error = pools_new(&pools, &fixture_config, FIXTURE_WORKERS);
@@ -73,7 +74,7 @@ static void pools_new_makes_all_or_nothing(void **state)
         assert_int_equal(error, -ENOMEM);
         assert_null(pools);
     }
-    assert_true(failures > 8);
+    assert_true(failures > 16);
     pools_free(&pools);
 }
 
