@@ -23,6 +23,7 @@
     X(BYTES_OUT, "bytes_out", "Bytes received from servers and delivered to clients.")             \
     X(BYTES_LOST, "bytes_lost", "Bytes taken from one side that the other never got.")             \
     X(CONNECT_FAILURES, "connect_failures", "Connects to servers that failed or timed out.")       \
+    X(NO_PORT, "no_port", "Connects to servers for which no local port was left.")                 \
     X(RETRIES, "retries", "Connects tried again on another server.")                               \
     X(QUEUED, "queued", "Sessions that had to wait for a server.")                                 \
     X(ACCEPT_ERRORS, "accept_errors", "Accepts that failed for want of descriptors or memory.")    \

@@ -88,24 +88,74 @@ static bool choose_source(struct session *session, struct source *out)
     return false;
 }
 
+/* An address without a port is control's to tell of, with figures. */
 static bool is_source_at_fault(const struct source *source, int error)
 {
     return source->address.any.sa_family != AF_UNSPEC && socket_error_is_ours(error) &&
-           !socket_error_is_dearth(error);
+           !socket_error_is_dearth(error) && (source->transparent || error != EADDRNOTAVAIL);
+}
+
+/* Counts it, and tells of it once a second. */
+static void lack_port(const struct session *session)
+{
+    struct tcp *tcp = session->tcp;
+
+    metrics_add(tcp->env.metrics, METRIC_NO_PORT, 1);
+    cell_add(&session->server->cell[tcp->env.worker].no_port, 1);
+    if (!log_is_due(&tcp->no_port_told_ms, tcp->now_ms))
+        return;
+    log_warn("no address and port to connect to a server from", LOG_S("pool", session->pool_name),
+             LOG_S("server", session->server->name),
+             LOG_S("address", session->server->address_text), LOG_S("cure", PORTS_CURE));
+}
+
+/* ---- a socket under way: 0 or a negative errno ---- */
+
+static int connect_from(struct session *session, const struct source *source)
+{
+    struct side *side = &session->side[SERVER];
+    int failed = socket_connect(&session->server->address, source, session->policy, &side->fd);
+
+    if (is_source_at_fault(source, -failed))
+        tell_source(session, &source->address, strerrordesc_np(-failed));
+    return failed;
+}
+
+/* One address after the other, while they have no port for this server. */
+static int connect_from_any(struct session *session)
+{
+    struct ports *ports = session->server->ports[PORTS_TCP];
+    uint64_t now = session->tcp->now_ms;
+    uint64_t tried = 0;
+    int failed = -EADDRNOTAVAIL;
+    uint8_t i;
+
+    while (failed == -EADDRNOTAVAIL && (i = ports_take(ports, tried, now)) != PORTS_NONE) {
+        const struct source source = {.address = *ports_source(ports, i)};
+        failed = connect_from(session, &source);
+        tried |= UINT64_C(1) << i;
+        if (failed == -EADDRNOTAVAIL)
+            ports_refuse(ports, i, now);
+        else if (failed)
+            ports_give(ports, i);
+        else
+            session->source = i;
+    }
+    return failed;
 }
 
 static bool connect_server(struct session *session)
 {
     struct tcp *tcp = session->tcp;
-    struct side *side = &session->side[SERVER];
     struct source source;
     int failed;
 
-    if (!choose_source(session, &source))
+    if (session->server->ports[PORTS_TCP] != NULL)
+        failed = connect_from_any(session);
+    else if (choose_source(session, &source))
+        failed = connect_from(session, &source);
+    else
         return true;
-    failed = socket_connect(&session->server->address, &source, session->policy, &side->fd);
-    if (is_source_at_fault(&source, -failed))
-        tell_source(session, &source.address, strerrordesc_np(-failed));
     session->started_us = clock_now_us();
     if (failed == 0)
         failed = session_watch(session, SERVER);
@@ -116,6 +166,11 @@ static bool connect_server(struct session *session)
     }
     if (socket_error_is_dearth(-failed))
         tcp->env.starved(tcp->env.owner);
+    if (failed == -EADDRNOTAVAIL) {
+        lack_port(session);
+        if (session_move(session, EADDRNOTAVAIL))
+            return true;
+    }
     if (socket_error_is_ours(-failed)) {
         session_end(session, SESSION_END_NO_RESOURCES);
         return true;
@@ -132,6 +187,13 @@ static void note_failure(struct session *session, int error)
     tcp->env.suspect(tcp->env.owner, session->server);
     sched_tried_add(&session->tried, session->server->id);
     session->reason = error == ETIMEDOUT ? SESSION_END_CONNECT_TIMEOUT : SESSION_END_CONNECT_FAILED;
+}
+
+/* No port is left towards this server: that says nothing of it. */
+static void pass_over(struct session *session)
+{
+    sched_tried_add(&session->tried, session->server->id);
+    session->reason = SESSION_END_NO_RESOURCES;
 }
 
 static bool has_tries(const struct session *session)
@@ -203,7 +265,10 @@ bool session_move(struct session *session, int error)
     next = choose(session, &tried);
     if (next == NULL)
         return false;
-    note_failure(session, error);
+    if (error == EADDRNOTAVAIL)
+        pass_over(session);
+    else
+        note_failure(session, error);
     start_over(session);
     session->server = next;
     connect_chosen(session);

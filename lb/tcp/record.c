@@ -157,6 +157,17 @@ static void restore_times(struct session *session, const struct session_record *
     session->tries = (uint8_t)record->tries;
 }
 
+/* Whose port its socket has: the kernel knows. */
+static uint8_t source_of(struct server *server, int fd)
+{
+    union inet_address own = {0};
+    socklen_t length = sizeof(own);
+
+    if (server->ports[PORTS_TCP] == NULL || getsockname(fd, &own.any, &length) < 0)
+        return PORTS_NONE;
+    return ports_adopt(server->ports[PORTS_TCP], &own);
+}
+
 static int restore_server(struct session *session, struct server *server,
                           const struct session_record *record)
 {
@@ -174,9 +185,11 @@ static int restore_server(struct session *session, struct server *server,
         session->side[side].hup = true;
     }
     failed = session_watch(session, SERVER);
-    if (!failed)
-        session_set_state(session, (enum session_state)record->state);
-    return failed;
+    if (failed)
+        return failed;
+    session->source = source_of(server, record->server_fd);
+    session_set_state(session, (enum session_state)record->state);
+    return 0;
 }
 
 /* As if session_new had not been: nothing of it is anybody's yet. */

@@ -149,6 +149,9 @@ void session_leave_server(struct session *session)
 
     if (session->server == NULL)
         return;
+    if (session->source != PORTS_NONE)
+        ports_give(session->server->ports[PORTS_TCP], session->source);
+    session->source = PORTS_NONE;
     was_full = server_leave(session->server);
     server_put(&session->server);
     /* Later in this turn: from here a connect that fails at once would come back in, waiter by
@@ -368,6 +371,7 @@ struct session *session_new(struct tcp *tcp, const struct tcp_policy *policy, in
     inet_address_fold(&session->client);
     session->side[CLIENT].fd = fd;
     session->side[SERVER].fd = -1;
+    session->source = PORTS_NONE;
     session->direction[CLIENT].engine = &engine_copy;
     session->direction[SERVER].engine = &engine_copy;
     list_init(&session->link);

@@ -60,7 +60,8 @@ struct session {
     uint64_t deadline_ms; /* of QUEUED and RESETTING */
     uint64_t lost;        /* bytes that came from one side and the other did not get */
     uint64_t connected_ms;
-    bool tuned; /* the server's socket has all of its options */
+    bool tuned;     /* the server's socket has all of its options */
+    uint8_t source; /* whose port it has, of the server's; PORTS_NONE: none of theirs */
     union inet_address client;
     uint32_t ticket;         /* of the gate */
     uint32_t pool;           /* index in the view */
@@ -84,7 +85,8 @@ struct tcp {
     unsigned kind[2];        /* of poller tokens, by side */
     uint64_t now_ms;
     uint64_t next_id;
-    uint64_t source_told_ms; /* when the log told of a source that servers cannot be had from */
+    uint64_t source_told_ms;  /* when the log told of a source that servers cannot be had from */
+    uint64_t no_port_told_ms; /* and of a server for which no local port was left */
     uint64_t silence_began_ms;
     uint32_t silenced; /* clients dropped without a word since then */
 };
@@ -182,8 +184,9 @@ void session_connect_event(struct session *session, uint32_t events);
 /* The connect failed: another server, the queue, or the end. */
 void session_retry(struct session *session, int error);
 /*
- * The server took the connection and reset it before a byte passed: on to another one. False, and
- * nothing changed, when no try is left or no other server is to be had now.
+ * The server took the connection and reset it before a byte passed, or no port is left towards it
+ * (EADDRNOTAVAIL), which is not its fault: on to another one. False, and nothing changed, when no
+ * try is left or no other server is to be had now.
  */
 must_check bool session_move(struct session *session, int error);
 /* The wait was in vain. */
