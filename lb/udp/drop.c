@@ -48,6 +48,13 @@ bool drop_is_refusal(int error)
     }
 }
 
+/* The port comes with the bind (EADDRINUSE) or, as weir binds, with the connect (EAGAIN, of
+ * inet_autobind in net/ipv4/af_inet.c); EADDRNOTAVAIL is of the address. */
+bool drop_is_no_port(int error)
+{
+    return error == EAGAIN || error == EADDRINUSE || error == EADDRNOTAVAIL;
+}
+
 enum metric drop_reason(int error)
 {
     switch (error) {

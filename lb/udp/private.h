@@ -35,7 +35,9 @@ struct upstream {
     bool gro;
     bool fragment;
     bool transparent; /* bound to its client's address: of no use to another */
+    uint8_t source;   /* whose port it has, of `ports` */
     struct udp *udp;
+    struct ports *ports;      /* with a reference; NULL: none of theirs */
     struct flow *flow;        /* NULL: at rest */
     struct list link;         /* a bin of spare ones, or udp->closed */
     struct wheel_timer timer; /* of its rest */
@@ -142,6 +144,7 @@ struct udp {
         *teller; /* buckets of senders, by what they told last; NULL: none is believed */
     struct udp_port **port;
     uint32_t port_count;
+    uint64_t no_port_told_ms; /* when the log last told of a server for which there was no port */
     struct in6_addr own[OWN_ADDRESSES];
     uint32_t own_count;
     struct tray in;  /* from clients */
@@ -214,7 +217,7 @@ void flow_set_timer(struct flow *flow);
 
 /* A socket connected to the server, for the flow. Or a negative errno; -EAFNOSUPPORT: the pool's
  * source is "client", and this client's address cannot be one to that server. */
-must_check int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
+must_check int upstream_take(struct udp *udp, struct flow *flow, struct server *server,
                              struct upstream **out);
 /* The flow needs it no more and nothing is to come: it rests, and serves another one later. */
 void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms);
@@ -299,6 +302,8 @@ uint32_t drop_overflows(struct udp *udp, const uint32_t memory[SK_MEMINFO_VARS],
 enum metric drop_reason(int error);
 /* True for what ICMP tells of a server (icmp(7)): it is not there. */
 bool drop_is_refusal(int error);
+/* True for what a socket that connects meets when no local port is left for it. */
+bool drop_is_no_port(int error);
 
 /* ---- access.c ---- */
 void flow_access_line(const struct flow *flow);

@@ -17,6 +17,8 @@
  */
 #include "lb/udp/private.h"
 
+#include "common/log.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,6 +125,9 @@ void upstream_close(struct upstream *upstream)
         udp->resting--;
     upstream->flow = NULL;
     close(upstream->fd);
+    if (upstream->ports != NULL)
+        ports_give(upstream->ports, upstream->source);
+    ports_put(&upstream->ports);
     put_memory(upstream);
 }
 
@@ -141,33 +146,85 @@ static int choose_source(const struct flow *flow, const struct server *server, s
     return source_choose(sources_of(flow), &server->address, &client, out) ? 0 : -EAFNOSUPPORT;
 }
 
+/* Counts it, and tells of it once a second. */
+static void lack_port(struct udp *udp, struct server *server)
+{
+    metrics_add(udp->env.metrics, METRIC_NO_PORT, 1);
+    cell_add(&server->cell[udp->env.worker].no_port, 1);
+    if (!log_is_due(&udp->no_port_told_ms, udp->now_ms))
+        return;
+    log_warn("no address and port to connect to a server from", LOG_S("pool", server->pool),
+             LOG_S("server", server->name), LOG_S("address", server->address_text),
+             LOG_S("cure", PORTS_CURE));
+}
+
+/* ---- a descriptor for the upstream: 0 or a negative errno ---- */
+
+/* From one address after the other, while they have no port. */
+static int open_from_any(struct upstream *upstream, struct server *server)
+{
+    struct ports *ports = server->ports[PORTS_UDP];
+    uint64_t now = upstream->udp->now_ms;
+    uint64_t tried = 0;
+    uint8_t i;
+
+    upstream->fd = -EADDRNOTAVAIL;
+    while (drop_is_no_port(-upstream->fd) && (i = ports_take(ports, tried, now)) != PORTS_NONE) {
+        const struct source source = {.address = *ports_source(ports, i)};
+        upstream->fd = open_socket(server, &source, upstream->fragment);
+        tried |= UINT64_C(1) << i;
+        if (drop_is_no_port(-upstream->fd)) {
+            ports_refuse(ports, i, now);
+        } else if (upstream->fd < 0) {
+            ports_give(ports, i);
+        } else {
+            upstream->ports = ports_ref(ports);
+            upstream->source = i;
+        }
+    }
+    return MIN(upstream->fd, 0);
+}
+
+static int open_descriptor(struct upstream *upstream, struct server *server)
+{
+    struct source source;
+    int failed;
+
+    if (server->ports[PORTS_UDP] != NULL) {
+        failed = open_from_any(upstream, server);
+    } else {
+        failed = choose_source(upstream->flow, server, &source);
+        if (failed)
+            return failed;
+        upstream->transparent = source.transparent;
+        upstream->fd = open_socket(server, &source, upstream->fragment);
+        failed = MIN(upstream->fd, 0);
+    }
+    if (drop_is_no_port(-failed))
+        lack_port(upstream->udp, server);
+    return failed;
+}
+
 static void on_rested(struct wheel_timer *timer, uint64_t now_ms);
 
-static int open_upstream(struct udp *udp, struct flow *flow, const struct server *server,
+static int open_upstream(struct udp *udp, struct flow *flow, struct server *server,
                          struct upstream **out)
 {
-    bool fragment = flow->port->policy->fragment;
-    struct upstream *upstream;
-    struct source source;
-    int failed = choose_source(flow, server, &source);
+    struct upstream *upstream = slab_take(&udp->upstreams);
+    int failed;
 
-    if (failed)
-        return failed;
-    upstream = slab_take(&udp->upstreams);
     if (upstream == NULL)
         return -ENOMEM;
     upstream->udp = udp;
     upstream->server_id = server->id;
     upstream->gso_below = UINT32_MAX;
-    upstream->fragment = fragment;
-    upstream->transparent = source.transparent;
+    upstream->fragment = flow->port->policy->fragment;
     upstream->flow = flow;
     list_init(&upstream->link);
     poller_task_init(&upstream->task, reply_task);
     wheel_timer_init(&upstream->timer, on_rested);
-    upstream->fd = open_socket(server, &source, fragment);
-    if (upstream->fd < 0) {
-        failed = upstream->fd;
+    failed = open_descriptor(upstream, server);
+    if (failed < 0) {
         slab_put(&udp->upstreams, upstream);
         return failed;
     }
@@ -178,7 +235,7 @@ static int open_upstream(struct udp *udp, struct flow *flow, const struct server
         upstream_close(upstream);
         return failed;
     }
-    if (!source.transparent)
+    if (!upstream->transparent)
         note_own(upstream);
     *out = upstream;
     return 0;
@@ -242,8 +299,7 @@ static struct upstream *find_spare(struct udp *udp, const struct server *server,
     return NULL;
 }
 
-int upstream_take(struct udp *udp, struct flow *flow, const struct server *server,
-                  struct upstream **out)
+int upstream_take(struct udp *udp, struct flow *flow, struct server *server, struct upstream **out)
 {
     struct upstream *spare = NULL;
 

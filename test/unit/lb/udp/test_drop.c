@@ -43,11 +43,23 @@ static void the_rest_is_not(void **state)
     assert_false(drop_is_refusal(0));
 }
 
+/* Of a connect, that is: at a send EAGAIN is the queue. */
+static void a_connect_without_a_port(void **state)
+{
+    (void)state;
+    assert_true(drop_is_no_port(EAGAIN));
+    assert_true(drop_is_no_port(EADDRINUSE));
+    assert_true(drop_is_no_port(EADDRNOTAVAIL));
+    assert_false(drop_is_no_port(EMFILE));
+    assert_false(drop_is_no_port(0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_icmp_tells_is_a_refusal),
         cmocka_unit_test(the_rest_is_not),
+        cmocka_unit_test(a_connect_without_a_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,168 @@
+/* A socket to a server has a port of one of our addresses until it is closed, its rest included. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "test/unit/lb/udp/world.h"
+#include "test/unit/network.h"
+
+#define QUARANTINE_MS 2000
+#define SPARE_MS 10000
+
+static struct ports_book book;
+
+static void open_with_sources(struct world *w)
+{
+    const union inet_address source[] = {peer_address("127.0.0.5:0"), peer_address("127.0.0.6:0")};
+
+    world_init(w);
+    w->policy.responses = 1;
+    w->policy.quarantine_ms = QUARANTINE_MS;
+    world_open_at(w, "127.0.0.1:0");
+    ports_book_init(&book);
+    for (size_t i = 0; i < WORLD_SERVERS; i++) {
+        struct server *server = w->server[i];
+        struct ports_user user = {"dns", server->name, &server->address.inet, source,
+                                  ARRAY_LEN(source)};
+        assert_int_equal(ports_new(&book, PORTS_UDP, &user, &server->ports[PORTS_UDP]), 0);
+    }
+}
+
+static void assert_ports(const struct world *w, uint32_t first, uint32_t second)
+{
+    const struct ports *ports = w->server[0]->ports[PORTS_UDP];
+
+    assert_int_equal(ports_open(ports->tally[0]), first);
+    assert_int_equal(ports_open(ports->tally[1]), second);
+}
+
+static uint32_t host_of(const union inet_address *address)
+{
+    return ntohl(address->v4.sin_addr.s_addr) & 0xff;
+}
+
+static void a_flow_and_its_rest_hold_one(void **state)
+{
+    struct world w;
+    int client[2];
+    union inet_address asker[2];
+
+    (void)state;
+    open_with_sources(&w);
+    for (int i = 0; i < 2; i++) {
+        client[i] = world_client();
+        asker[i] = world_ask(&w, client[i], 0, "?");
+        assert_int_equal(host_of(&asker[i]), 5 + i);
+    }
+    assert_ports(&w, 1, 1);
+    world_answer(&w, 0, &asker[0], client[0], "!");
+    world_reap(&w);
+    assert_ports(&w, 1, 1);
+    world_pass(&w, QUARANTINE_MS);
+    world_pass(&w, SPARE_MS);
+    assert_ports(&w, 0, 1);
+    world_kill_all(&w);
+    assert_ports(&w, 0, 0);
+    close(client[0]);
+    close(client[1]);
+    ports_book_deinit(&book);
+    world_close(&w);
+}
+
+/* One at rest knows of its server no more. */
+static void outlives_the_server(void **state)
+{
+    struct world w;
+    union inet_address asker;
+    struct ports *ports;
+    int client;
+
+    (void)state;
+    open_with_sources(&w);
+    client = world_client();
+    ports = ports_ref(w.server[0]->ports[PORTS_UDP]);
+    asker = world_ask(&w, client, 0, "?");
+    world_answer(&w, 0, &asker, client, "!");
+    world_reap(&w);
+    ports_put(&w.server[0]->ports[PORTS_UDP]);
+    ports_book_deinit(&book);
+    assert_int_equal(ports_open(ports->tally[0]), 1);
+    world_pass(&w, QUARANTINE_MS);
+    world_pass(&w, SPARE_MS);
+    assert_int_equal(ports_open(ports->tally[0]), 0);
+    ports_put(&ports);
+    close(client);
+    world_close(&w);
+}
+
+/* ---- none left: in a network with two ports for each address ---- */
+
+static void take_ports(const char *from, const char *to, int fds[2])
+{
+    union inet_address source = peer_address(from), server = peer_address(to);
+
+    for (int n = 0; n < 2; n++) {
+        fds[n] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fds[n], &source.any, sizeof(source.v4)), 0);
+        assert_int_equal(connect(fds[n], &server.any, sizeof(server.v4)), 0);
+    }
+}
+
+static void free_ports(int fds[2])
+{
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* Whoever they are connected to. */
+static void meet_none_with_ports(void)
+{
+    struct world w;
+    int taken[2][2];
+    int client[2];
+    union inet_address asker;
+
+    open_with_sources(&w);
+    client[0] = world_client();
+    client[1] = world_client();
+    assert_true(network_set("ipv4/ip_local_port_range", "40000 40001"));
+    take_ports("127.0.0.5:0", "127.0.0.99:53", taken[0]);
+    asker = world_ask(&w, client[0], 0, "?");
+    assert_int_equal(host_of(&asker), 6);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 0);
+    world_kill_all(&w);
+    world_reap(&w);
+
+    take_ports("127.0.0.6:0", "127.0.0.99:53", taken[1]);
+    world_say(&w, client[1], "?");
+    WORLD_UNTIL(&w, world_metric(&w, METRIC_DROP_NO_RESOURCES) == 1);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 1);
+    assert_int_equal(world_cell(&w.server[0]->cell[0].no_port), 1);
+    assert_int_equal(w.suspected[0], 0);
+    assert_ports(&w, 0, 0);
+    free_ports(taken[0]);
+    free_ports(taken[1]);
+    close(client[0]);
+    close(client[1]);
+    ports_book_deinit(&book);
+    world_close(&w);
+}
+
+static void the_next_address_and_then_none(void **state)
+{
+    (void)state;
+    network_run(meet_none_with_ports);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_flow_and_its_rest_hold_one),
+        cmocka_unit_test(outlives_the_server),
+        cmocka_unit_test(the_next_address_and_then_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
