@@ -115,6 +115,7 @@ static void close_handles(struct control *control)
     uv_close((uv_handle_t *)&control->health_timer, NULL);
     uv_close((uv_handle_t *)&control->ready_timer, NULL);
     uv_close((uv_handle_t *)&control->shutdown_timer, NULL);
+    uv_close((uv_handle_t *)&control->ports.timer, NULL);
     uv_close((uv_handle_t *)&control->prepare, NULL);
     for (size_t i = 0; i < ARRAY_LEN(control->signal); i++)
         uv_close((uv_handle_t *)&control->signal[i], NULL);
@@ -267,6 +268,7 @@ static int open_handles(struct control *control)
     open_timer(control, &control->health_timer);
     open_timer(control, &control->ready_timer);
     open_timer(control, &control->shutdown_timer);
+    open_timer(control, &control->ports.timer);
     uv_prepare_init(&control->loop, &control->prepare);
     control->prepare.data = control;
     uv_prepare_start(&control->prepare, on_prepare);
@@ -298,6 +300,7 @@ int control_new(struct control **out, const struct config *config, struct listen
     if (failed)
         goto fail;
     control_open_descriptors();
+    control_ports_open(control);
     (void)uv_loop_configure(&control->loop, UV_METRICS_IDLE_TIME);
     *out = control;
     return 0;
@@ -356,6 +359,7 @@ int control_start(struct control *control, char *error, size_t error_size)
         snprintf(error, error_size, "the health probes cannot start: %s", strerror(-failed));
         return failed;
     }
+    control_ports_start(control);
     control->serving = true;
     control_publish(control, true);
     control_announce(control);
@@ -378,6 +382,7 @@ void control_free(struct control **control)
         return;
     stop(old);
     loop_close(&old->loop);
+    control_ports_close(old);
     pools_free(&old->pools);
     listeners_close(&old->listeners, old->config->listener_count);
     control_close_descriptors();

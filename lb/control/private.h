@@ -7,8 +7,22 @@
 #pragma once
 
 #include "common/mailbox.h"
+#include "common/port_range.h"
+#include "common/sock_diag.h"
 #include "lb/control/control.h"
 #include "lb/health/health.h"
+
+/* What looks after the ports of our addresses. Idle where no pool has a list of them. */
+struct control_ports {
+    uv_timer_t timer;
+    struct port_files files;
+    struct sock_diag diag;
+    size_t kind;  /* of the next count */
+    size_t count; /* tallies of the present one */
+    struct ports_tally *tally[SOCK_DIAG_PAIRS];
+    struct sock_diag_pair pair[SOCK_DIAG_PAIRS];
+    bool blind; /* the log has told that the kernel does not count */
+};
 
 struct control {
     const struct config *config;
@@ -29,6 +43,7 @@ struct control {
     uv_timer_t health_timer;
     uv_timer_t ready_timer;
     uv_timer_t shutdown_timer;
+    struct control_ports ports;
     uv_prepare_t prepare;
     uv_signal_t signal[3];
     enum control_state state;
@@ -52,6 +67,13 @@ void control_close_descriptors(void);
 uint64_t control_count_descriptors(void);
 /* The same on kernels before 6.2. */
 uint64_t control_poll_descriptors(void);
+
+/* ---- ports.c: the ports that are left to us ---- */
+/* Before the sandbox closes, and after it all. */
+void control_ports_open(struct control *control);
+void control_ports_close(struct control *control);
+/* Begins to look; its timer is on the loop by then. */
+void control_ports_start(struct control *control);
 
 /* ---- watch.c: health ---- */
 must_check int control_watch_start(struct control *control);
