@@ -38,6 +38,7 @@ void totals_add_fields(const struct server_totals *totals, struct reply *row)
     reply_add_number(row, "connect_failures", totals->connect_failures);
     reply_add_number(row, "resets", totals->resets);
     reply_add_number(row, "refused", totals->refused);
+    reply_add_number(row, "no_port", totals->no_port);
 }
 
 /* ---- a row ---- */
@@ -67,6 +68,36 @@ static json_t *drain_object(const struct pool_member *member, const struct serve
     return reply_end(&drain);
 }
 
+/* Of each of our addresses: as the kernel has counted them lately, or else what is open here. */
+static json_t *ports_object(const struct ports_tally *tally)
+{
+    struct reply one = reply_object();
+    reply_add_text(&one, "address", tally->source_text);
+    reply_add_text(&one, "protocol", ports_protocol_name(tally->protocol));
+    reply_add_number(&one, "used", tally->counted ? tally->used : ports_open(tally));
+    reply_add(&one, "time_wait",
+              tally->counted ? json_integer((json_int_t)tally->time_wait) : json_null());
+    reply_add_number(&one, "range", atomic_load_explicit(&tally->range, memory_order_relaxed));
+    reply_add_text(&one, "counted_by", tally->counted ? "kernel" : "weir");
+    return reply_end(&one);
+}
+
+static void add_ports(const struct server *server, struct reply *row)
+{
+    struct reply all = reply_array();
+    bool any = false;
+    for (size_t protocol = 0; protocol < PORTS_PROTOCOLS; protocol++) {
+        const struct ports *ports = server->ports[protocol];
+        for (uint32_t i = 0; ports != NULL && i < ports->count; i++)
+            any |= reply_append(&all, ports_object(ports->tally[i]));
+    }
+    json_t *array = reply_end(&all);
+    if (any || array == NULL)
+        reply_add(row, "source_ports", array);
+    else
+        json_decref(array);
+}
+
 json_t *server_row(const struct pool_member *member, uint64_t now_ms)
 {
     const struct server *server = member->server;
@@ -83,6 +114,7 @@ json_t *server_row(const struct pool_member *member, uint64_t now_ms)
     reply_add_flag(&row, "usable", pool_member_usable(member, &why_not));
     reply_add_text(&row, "reason", member->reason);
     totals_add_fields(&totals, &row);
+    add_ports(server, &row);
     if (member->drain_started_ms != 0)
         reply_add(&row, "drain", drain_object(member, &totals, now_ms));
     return reply_end(&row);

@@ -190,6 +190,7 @@ static void sum_member(const struct pool_member *member, struct pool_sum *sum)
     sum->totals.connect_failures += totals.connect_failures;
     sum->totals.resets += totals.resets;
     sum->totals.refused += totals.refused;
+    sum->totals.no_port += totals.no_port;
 }
 
 static json_t *pool_row(const struct pool *pool)

@@ -72,6 +72,7 @@ static const struct column servers[] = {
     {.key = "connect_failures", .title = "FAILED"},
     {.key = "resets", .title = "RESETS"},
     {.key = "refused", .title = "REFUSED", .may_hide = true},
+    {.key = "no_port", .title = "NO PORT", .may_hide = true},
     {.key = "drain", .title = "DRAIN", .print = print_drain},
     {.key = "reason", .title = "REASON"},
 };
@@ -115,6 +116,7 @@ static const struct column pools[] = {
     {.key = "connect_failures", .title = "FAILED"},
     {.key = "resets", .title = "RESETS"},
     {.key = "refused", .title = "REFUSED", .may_hide = true},
+    {.key = "no_port", .title = "NO PORT", .may_hide = true},
 };
 
 static const struct column listeners[] = {

@@ -280,14 +280,50 @@ static void shows_servers(void **state)
     assert_string_equal(text_at(row, "health"), "up");
     assert_string_equal(text_at(row, "reason"), "probed");
     assert_true(json_is_true(json_object_get(row, "usable")));
-    static const char *const zeros[] = {"sessions",         "sessions_total", "flows",
-                                        "flows_total",      "bytes_in",       "bytes_out",
-                                        "connect_failures", "resets",         "refused"};
+    static const char *const zeros[] = {
+        "sessions",  "sessions_total",   "flows",  "flows_total", "bytes_in",
+        "bytes_out", "connect_failures", "resets", "refused",     "no_port"};
     for (size_t i = 0; i < ARRAY_LEN(zeros); i++)
         assert_int_equal(number_at(row, zeros[i]), 0);
     assert_int_equal(number_at(row, "weight"), 100);
     assert_null(json_object_get(row, "drain"));
+    assert_null(json_object_get(row, "source_ports"));
     json_decref(rows);
+}
+
+static void shows_source_ports(void **state)
+{
+    struct bench *bench = *state;
+    struct pools *pools = bench->control->pools;
+    struct server *server = member(bench, 0)->server;
+    const struct port_range range = {.first = 40000, .last = 40999, .tcp = 1000, .udp = 1000};
+    const char *why;
+    union inet_address source[2];
+    assert_int_equal(inet_address_parse(&source[0], "192.0.2.200", &why), 0);
+    assert_int_equal(inet_address_parse(&source[1], "192.0.2.201", &why), 0);
+    struct ports_user user = {"web", "s0", &server->address.inet, source, 2};
+    assert_int_equal(ports_new(&pools->ports, PORTS_TCP, &user, &server->ports[PORTS_TCP]), 0);
+    struct ports *ports = server->ports[PORTS_TCP];
+    ports_book_advance(&pools->ports, &range, fake_now_ms);
+    assert_int_equal(ports_take(ports, 0, fake_now_ms), 0);
+    ports_asked(ports->tally[1]);
+    assert_false(ports_counted(&pools->ports, ports->tally[1], 700, 650, fake_now_ms));
+    json_t *rows = data_of(bench, "show servers web");
+    const json_t *all = json_object_get(json_array_get(rows, 0), "source_ports");
+    assert_int_equal(json_array_size(all), 2);
+    const json_t *own = json_array_get(all, 0);
+    assert_string_equal(text_at(own, "address"), "192.0.2.200");
+    assert_string_equal(text_at(own, "protocol"), "tcp");
+    assert_string_equal(text_at(own, "counted_by"), "weir");
+    assert_int_equal(number_at(own, "used"), 1);
+    assert_int_equal(number_at(own, "range"), 1000);
+    assert_true(json_is_null(json_object_get(own, "time_wait")));
+    const json_t *counted = json_array_get(all, 1);
+    assert_string_equal(text_at(counted, "counted_by"), "kernel");
+    assert_int_equal(number_at(counted, "used"), 700);
+    assert_int_equal(number_at(counted, "time_wait"), 650);
+    json_decref(rows);
+    ports_give(ports, 0);
 }
 
 /* The load of a server counts both; a row and its drain tell them apart. */
@@ -918,6 +954,7 @@ int main(void)
         CASE(shows_listeners_of_udp),
         CASE(shows_pools),
         CASE(shows_servers),
+        CASE(shows_source_ports),
         CASE(tells_sessions_and_flows_apart),
         CASE(shows_many_servers_in_slices),
         CASE(shows_sessions),
