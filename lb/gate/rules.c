@@ -197,7 +197,7 @@ void rules_deinit(struct rules *rules)
     free_tables(&rules->replaced);
     free_tables(&rules->leaving);
     free(rules->rule);
-    *rules = (struct rules){.table = NULL};
+    *rules = (struct rules){0};
 }
 
 /* ---- Looking ---- */

@@ -31,16 +31,17 @@ def _name(kind, state):
 
 
 def socket_states(pid):
-    """Inode to "tcp ESTAB", "udp", "udp connected", "unix" …"""
+    """Inode to "tcp ESTAB", "udp", "udp connected", "unix", "netlink" …"""
     states = {}
     for row in ss(pid, "exclude", "time-wait", of="tu"):
         inode = re.search(r" ino:(\d+)", " ".join(row))
         if inode:
             states[int(inode[1])] = _name(*row[:2])
-    with open(f"/proc/{pid}/net/unix", encoding="utf-8", errors="replace") as rows:
-        next(rows)
-        for row in rows:
-            states[int(row.split()[6])] = "unix"
+    for kind, column in (("unix", 6), ("netlink", 9)):
+        with open(f"/proc/{pid}/net/{kind}", encoding="utf-8", errors="replace") as rows:
+            next(rows)
+            for row in rows:
+                states[int(row.split()[column])] = kind
     return states
 
 
