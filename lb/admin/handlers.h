@@ -31,6 +31,12 @@ request_step_fn run_show_flows;
 request_step_fn run_kill_session;
 request_step_fn run_kill_flow;
 
+/* access.c */
+request_step_fn run_allow;
+request_step_fn run_deny;
+request_step_fn run_forget;
+request_step_fn run_show_access;
+
 /* change.c */
 request_step_fn run_drain;
 request_step_fn run_enable;

@@ -188,11 +188,16 @@ static bool filter_client(struct request *request, struct traffic_filter *filter
 {
     const char *client = request_option(request, "client");
     struct address address;
+    const char *why;
     bool has_port;
     if (client == NULL)
         return true;
+    if (strchr(client, '/') != NULL && network_parse(&filter->within, client, &why) == 0) {
+        filter->is_within = true;
+        return true;
+    }
     if (!parse_client(client, &address, &has_port)) {
-        request_refuse_usage(request, "\"%s\" is not a client's address", client);
+        request_refuse_usage(request, "\"%s\" is not a client's address or network", client);
         return false;
     }
     inet_address_fold(&address.inet);

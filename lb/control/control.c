@@ -116,6 +116,7 @@ static void close_handles(struct control *control)
     uv_close((uv_handle_t *)&control->ready_timer, NULL);
     uv_close((uv_handle_t *)&control->shutdown_timer, NULL);
     uv_close((uv_handle_t *)&control->ports.timer, NULL);
+    uv_close((uv_handle_t *)&control->access.timer, NULL);
     uv_close((uv_handle_t *)&control->prepare, NULL);
     for (size_t i = 0; i < ARRAY_LEN(control->signal); i++)
         uv_close((uv_handle_t *)&control->signal[i], NULL);
@@ -269,6 +270,7 @@ static int open_handles(struct control *control)
     open_timer(control, &control->ready_timer);
     open_timer(control, &control->shutdown_timer);
     open_timer(control, &control->ports.timer);
+    open_timer(control, &control->access.timer);
     uv_prepare_init(&control->loop, &control->prepare);
     control->prepare.data = control;
     uv_prepare_start(&control->prepare, on_prepare);

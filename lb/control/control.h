@@ -68,6 +68,13 @@ void control_set_admin(struct control *control, struct pool_member *member, enum
 void control_set_weight(struct control *control, struct pool_member *member, uint32_t weight,
                         const char *who);
 
+/* A rule of the listener's gate, see lb/gate/gate.h for both and their errors; with an end it goes
+ * by itself. */
+must_check int control_rule_put(struct control *control, const struct listener *listener,
+                                const struct gate_rule *rule, const char *who);
+must_check int control_rule_drop(struct control *control, const struct listener *listener,
+                                 const struct network *network, const char *who);
+
 /*
  * Sessions or flows of all workers, in slices: `rows` is called for each slice that found some; the
  * walk goes on when control_query_next is called (when the reader has room), and ends with `done`.

@@ -24,6 +24,14 @@ struct control_ports {
     bool blind; /* the log has told that the kernel does not count */
 };
 
+/* ---- access.c: rules of operators ---- */
+struct control_access {
+    uv_timer_t timer; /* the next end of a rule */
+    bool is_round;    /* `pass` is under way */
+    size_t worker;    /* with this one */
+    struct worker_pass pass;
+};
+
 struct control {
     const struct config *config;
     struct limits limits;
@@ -44,6 +52,7 @@ struct control {
     uv_timer_t ready_timer;
     uv_timer_t shutdown_timer;
     struct control_ports ports;
+    struct control_access access;
     uv_prepare_t prepare;
     uv_signal_t signal[3];
     enum control_state state;

@@ -130,6 +130,16 @@ static const struct column listeners[] = {
     {.key = "max_flows", .title = "MOST", .print = print_limit},
 };
 
+static const struct column access_rules[] = {
+    {.key = "listener", .title = "LISTENER"},
+    {.key = "verdict", .title = "VERDICT"},
+    {.key = "network", .title = "NETWORK"},
+    {.key = "networks", .title = "NETWORKS"},
+    {.key = "by", .title = "BY"},
+    {.key = "left_ms", .title = "LEFT"},
+    {.key = "killed", .title = "KILLED"},
+};
+
 /* Two lines: side by side they would be wider than any terminal. */
 static void print_help(FILE *to, const json_t *row)
 {
@@ -149,9 +159,10 @@ static void print_help(FILE *to, const json_t *row)
         command, columns, ARRAY_LEN(columns), NULL                                                 \
     }
 static const struct columns table[] = {
-    ROW("show servers", servers),  ROW("drain", servers),    ROW("enable", servers),
-    ROW("disable", servers),       ROW("weight", servers),   ROW("show sessions", sessions),
-    ROW("show flows", flows),      ROW("show pools", pools), ROW("show listeners", listeners),
+    ROW("show servers", servers),     ROW("drain", servers),      ROW("enable", servers),
+    ROW("disable", servers),          ROW("weight", servers),     ROW("show sessions", sessions),
+    ROW("show flows", flows),         ROW("show pools", pools),   ROW("show listeners", listeners),
+    ROW("show access", access_rules), ROW("allow", access_rules), ROW("deny", access_rules),
     {"help", NULL, 0, print_help},
 };
 

@@ -160,6 +160,11 @@ static bool is_allowed(const struct gate *gate, const union inet_address *source
     return (value & 1) == 0;
 }
 
+bool gate_denies(const struct gate *gate, const union inet_address *source)
+{
+    return gate != NULL && !is_allowed(gate, source);
+}
+
 struct network gate_source(const struct gate *gate, const union inet_address *address)
 {
     struct in6_addr mapped = network_map(address);

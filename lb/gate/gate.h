@@ -82,6 +82,9 @@ struct network gate_source(const struct gate *gate, const union inet_address *ad
 /* Does it admit everybody now, at no cost? A gate that is NULL does. */
 bool gate_is_open(const struct gate *gate);
 
+/* Would a network, or the want of one, keep the source out? Counts nothing. NULL denies nobody. */
+bool gate_denies(const struct gate *gate, const union inet_address *source);
+
 /* Does it only say what it would do? */
 bool gate_is_dry(const struct gate *gate);
 

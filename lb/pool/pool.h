@@ -14,6 +14,7 @@
 
 #include "common/address.h"
 #include "common/base.h"
+#include "common/network.h"
 #include "config/config.h"
 #include "lb/ports/ports.h"
 #include "lb/sched/sched.h"
@@ -136,6 +137,9 @@ struct traffic_filter {
     char pool[CONFIG_NAME_MAX + 1];
     char server[CONFIG_NAME_MAX + 1];
     char client[ADDRESS_TEXT_MAX]; /* an address, with or without its port */
+    bool is_within;                /* the client is of this network */
+    struct network within;
+    bool is_denied; /* and would not be let in now; for who knows the listener to see to */
 };
 
 /* `server` is NULL while there is none. */

@@ -45,6 +45,7 @@ bool traffic_matches(const struct traffic_filter *filter, uint64_t id, const cha
         return false;
     return text_matches(filter->listener, listener) && text_matches(filter->pool, pool) &&
            text_matches(filter->server, server ? server->name : "") &&
+           (!filter->is_within || network_has(&filter->within, client)) &&
            client_matches(filter->client, client);
 }
 

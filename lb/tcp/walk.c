@@ -15,6 +15,7 @@
 static bool matches(const struct session *session, const struct traffic_filter *filter)
 {
     return session->state != SESSION_ENDED &&
+           (!filter->is_denied || gate_denies(session->policy->gate, &session->client)) &&
            traffic_matches(filter, session->id, session->policy->listener, session->pool_name,
                            session->server, &session->client);
 }

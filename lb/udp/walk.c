@@ -21,7 +21,8 @@ static bool matches(const struct flow *flow, const struct traffic_filter *filter
     const struct udp_policy *policy = flow->port->policy;
     union inet_address client = flow_client(flow);
 
-    return traffic_matches(filter, flow->id, policy->listener, policy->pool_name, flow->server,
+    return (!filter->is_denied || gate_denies(policy->gate, &client)) &&
+           traffic_matches(filter, flow->id, policy->listener, policy->pool_name, flow->server,
                            &client);
 }
 

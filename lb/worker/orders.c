@@ -119,6 +119,27 @@ void worker_ask(struct worker *worker, struct worker_query *query)
     mailbox_post(&worker->mailbox, &query->mail, deliver_query);
 }
 
+static void deliver_passed(struct mail *mail, void *owner)
+{
+    struct worker_pass *pass = container_of(mail, struct worker_pass, mail);
+
+    (void)owner;
+    pass->done(pass);
+}
+
+/* Between two callbacks of the worker: that is all it is for. */
+static void deliver_pass(struct mail *mail, void *owner)
+{
+    struct worker *worker = owner;
+
+    mailbox_post(worker->options.control, mail, deliver_passed);
+}
+
+void worker_pass(struct worker *worker, struct worker_pass *pass)
+{
+    mailbox_post(&worker->mailbox, &pass->mail, deliver_pass);
+}
+
 /* ---- the end ---- */
 
 struct order_mail {

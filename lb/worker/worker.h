@@ -89,3 +89,13 @@ struct worker_query {
     union traffic_rows row;
 };
 void worker_ask(struct worker *worker, struct worker_query *query);
+
+/*
+ * Goes to the worker and comes back through `done` on control's thread: what the worker looked at
+ * before it came, without a reference, it does not look at any more.
+ */
+struct worker_pass {
+    struct mail mail;
+    void (*done)(struct worker_pass *pass);
+};
+void worker_pass(struct worker *worker, struct worker_pass *pass);

@@ -106,6 +106,7 @@ static inline struct control *fake_open(const char *socket_path)
     control->listen.bind.text = (char *)"192.0.2.9:80";
     control->listener = (struct listener){
         .config = &control->listen, .limit = UINT32_MAX, .flow_limit = UINT32_MAX};
+    assert_int_equal(gate_new(&control->listener.gate, &(struct gate_options){0}), 0);
     control->config = (struct config){
         .weir = {.admin_socket = (char *)socket_path,
                  .admin_mode = 0600,
@@ -127,6 +128,7 @@ static inline void fake_close(struct control *control)
     assert_null(control->query);
     loop_close(&control->loop);
     pools_free(&control->pools);
+    gate_free(&control->listener.gate);
     free(control);
 }
 
@@ -201,6 +203,20 @@ void control_set_weight(struct control *control, struct pool_member *member, uin
 {
     fake_by(control, who);
     pool_member_set_weight(member, weight);
+}
+
+int control_rule_put(struct control *control, const struct listener *listener,
+                     const struct gate_rule *rule, const char *who)
+{
+    fake_by(control, who);
+    return gate_rule_put(listener->gate, rule);
+}
+
+int control_rule_drop(struct control *control, const struct listener *listener,
+                      const struct network *network, const char *who)
+{
+    fake_by(control, who);
+    return gate_rule_drop(listener->gate, network);
 }
 
 /* ---- sessions and flows ---- */
