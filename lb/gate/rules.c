@@ -197,7 +197,7 @@ void rules_deinit(struct rules *rules)
     free_tables(&rules->replaced);
     free_tables(&rules->leaving);
     free(rules->rule);
-    *rules = (struct rules){0};
+    *rules = (struct rules){.table = NULL};
 }
 
 /* ---- Looking ---- */

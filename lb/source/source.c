@@ -18,12 +18,18 @@ void source_set_fill(struct source_set *out, const struct config_sources *from)
         memcpy(out->address, from->address, from->count * sizeof(out->address[0]));
 }
 
+static bool is_link_local(const union inet_address *address)
+{
+    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&address->v6.sin6_addr);
+}
+
 /* A PROXY header may tell any address. */
 static bool is_reachable(const union inet_address *client, const union inet_address *server)
 {
     return client->any.sa_family == server->any.sa_family && !inet_address_is_multicast(client) &&
            !inet_address_is_wildcard(client) &&
-           (!inet_address_is_loopback(client) || inet_address_is_loopback(server));
+           (!inet_address_is_loopback(client) || inet_address_is_loopback(server)) &&
+           (!is_link_local(client) || is_link_local(server));
 }
 
 static bool choose_client(const struct address *server, const union inet_address *client,

@@ -35,6 +35,14 @@ def pytest_runtest_makereport(item, call):
                 report.sections.append(("weir's stderr", running.stderr()[-4000:]))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What the long tests found out, which is why they are run, also where all went well."""
+    for report in terminalreporter.getreports("passed"):
+        if "long" in report.keywords and report.capstdout:
+            terminalreporter.section(report.nodeid)
+            terminalreporter.write_line(report.capstdout.rstrip())
+
+
 @pytest.fixture
 def weir(request):
     """weir(servers, pool=…, listener=…, …) or weir(text="…"): a running weir.
