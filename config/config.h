@@ -243,7 +243,8 @@ struct config_listener {
     int64_t no_route; /* enum config_no_route */
     int64_t refuse;   /* enum config_refuse */
     /* udp */
-    int64_t max_flows; /* 0: only the limit of the process */
+    int64_t max_flows;            /* 0: only the limit of the process */
+    int64_t source_datagram_rate; /* a second of one source; 0: no limit */
     int64_t udp_idle_timeout;
     int64_t responses; /* replies to a datagram; 0: not known */
     int64_t requests;  /* datagrams of a flow; 0: no end */

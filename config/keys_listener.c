@@ -348,6 +348,16 @@ static const struct config_key rows[] = {
      .help = "Flows at once; at the limit a new client takes the place of an older one. 0: only "
              "the limit of the process, which follows from that of descriptors (RLIMIT_NOFILE)."},
     {.section = SECTION_LISTENER,
+     .name = "source_datagram_rate",
+     NUMBER(config_listener, source_datagram_rate),
+     .most = RATE_MAX,
+     .standard = "0",
+     .inherits = true,
+     .protocol = "udp",
+     .reload = RELOAD_NEW_SESSIONS,
+     .help = "Datagrams of one source per second, those of known clients too; one second's worth "
+             "may come at once, and what is beyond that is dropped. 0: no limit."},
+    {.section = SECTION_LISTENER,
      .name = "udp_idle_timeout",
      DURATION(config_listener, udp_idle_timeout),
      .least = 1,

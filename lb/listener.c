@@ -270,6 +270,7 @@ static int open_gate(struct listener *listener, const struct config_listener *fr
         .more_deny = list_of(&from->deny_file),
         .source_max = (uint32_t)from->source_max_sessions,
         .source_rate = (uint32_t)from->source_rate,
+        .datagram_rate = (uint32_t)from->source_datagram_rate,
         .prefix_v4 = (uint8_t)from->source_prefix_v4,
         .prefix_v6 = (uint8_t)from->source_prefix_v6,
         .dry_run = from->dry_run,

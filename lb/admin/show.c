@@ -121,10 +121,24 @@ static void add_rate(struct reply *row, const struct listener *listener)
                      atomic_load_explicit(&listener->throttled, memory_order_relaxed));
 }
 
+/* What the rate of datagrams has said; null where there is none. */
+static json_t *datagrams_row(const struct gate_datagrams *datagrams)
+{
+    if (!datagrams->is_limited)
+        return json_null();
+    struct reply row = reply_object();
+    reply_add_number(&row, "passed", datagrams->passed);
+    reply_add_number(&row, gate_datagram_word, datagrams->refused);
+    reply_add_number(&row, "untracked", datagrams->untracked);
+    reply_add_number(&row, "evicted", datagrams->evicted);
+    reply_add_number(&row, "sources", datagrams->sources);
+    return reply_end(&row);
+}
+
 /* What the limits on who may come in have said so far; null where there are none. */
 static json_t *gate_row(const struct gate *gate)
 {
-    if (gate_is_open(gate))
+    if (gate_is_open(gate) && !gate_limits_datagrams(gate))
         return json_null();
     struct reply row = reply_object();
     struct gate_counts counts;
@@ -134,6 +148,7 @@ static json_t *gate_row(const struct gate *gate)
     reply_add_number(&row, "untracked", counts.untracked);
     reply_add_number(&row, "evicted", counts.evicted);
     reply_add_number(&row, "sources", counts.sources);
+    reply_add(&row, "datagrams", datagrams_row(&counts.datagrams));
     reply_add_flag(&row, "dry_run", gate_is_dry(gate));
     return reply_end(&row);
 }

@@ -23,12 +23,18 @@ struct stripe {
     _Alignas(CACHE_LINE) _Atomic uint64_t verdict[GATE_VERDICTS];
     _Atomic uint64_t untracked;
     _Atomic uint64_t evicted;
+    /* Of datagrams. */
+    _Atomic uint64_t passed;
+    _Atomic uint64_t refused;
+    _Atomic uint64_t passed_untracked;
+    _Atomic uint64_t datagrams_evicted;
 };
 
 struct gate {
     struct rules rules;
     struct networks *networks; /* NULL: all may come in */
     struct sources *sources;   /* NULL: no limits */
+    struct sources *datagrams; /* NULL: no limit */
     uint64_t seed;
     uint8_t prefix_v4; /* of the mapped address */
     uint8_t prefix_v6;
@@ -90,9 +96,12 @@ static int make_networks(struct gate *gate, const struct gate_options *options)
 
 static int make_sources(struct gate *gate, const struct gate_options *options)
 {
-    if (options->source_max == 0 && options->source_rate == 0)
-        return 0;
-    return sources_new(&gate->sources, options->table, options->source_max, options->source_rate);
+    int rc = 0;
+    if (options->source_max > 0 || options->source_rate > 0)
+        rc = sources_new(&gate->sources, options->table, options->source_max, options->source_rate);
+    if (rc == 0 && options->datagram_rate > 0)
+        rc = sources_new(&gate->datagrams, options->table, 0, options->datagram_rate);
+    return rc;
 }
 
 int gate_new(struct gate **out, const struct gate_options *options)
@@ -124,6 +133,7 @@ void gate_free(struct gate **gate)
     rules_deinit(&(*gate)->rules);
     networks_free(&(*gate)->networks);
     sources_free(&(*gate)->sources);
+    sources_free(&(*gate)->datagrams);
     free(*gate);
     *gate = NULL;
 }
@@ -224,6 +234,28 @@ void gate_leave(struct gate *gate, uint32_t ticket)
         sources_leave(gate->sources, ticket);
 }
 
+const char gate_datagram_word[] = "source-datagram-rate";
+
+bool gate_limits_datagrams(const struct gate *gate)
+{
+    return gate != NULL && gate->datagrams != NULL;
+}
+
+uint32_t gate_charge(struct gate *gate, const union inet_address *source, uint64_t now_us,
+                     uint32_t count)
+{
+    if (gate->datagrams == NULL)
+        return count;
+    struct sources_answer answer =
+        sources_charge(gate->datagrams, tag_of(gate, source), now_us, count);
+    struct stripe *stripe = own_stripe(gate);
+    add(&stripe->passed, answer.granted);
+    add(&stripe->refused, count - answer.granted);
+    add(&stripe->passed_untracked, answer.untracked ? count : 0);
+    add(&stripe->datagrams_evicted, answer.evicted);
+    return answer.granted;
+}
+
 /* ---- Reading ---- */
 
 static uint64_t read_counter(const _Atomic uint64_t *counter)
@@ -240,9 +272,16 @@ void gate_read(const struct gate *gate, struct gate_counts *out)
             out->verdict[verdict] += read_counter(&stripe->verdict[verdict]);
         out->untracked += read_counter(&stripe->untracked);
         out->evicted += read_counter(&stripe->evicted);
+        out->datagrams.passed += read_counter(&stripe->passed);
+        out->datagrams.refused += read_counter(&stripe->refused);
+        out->datagrams.untracked += read_counter(&stripe->passed_untracked);
+        out->datagrams.evicted += read_counter(&stripe->datagrams_evicted);
     }
     if (gate->sources != NULL)
         out->sources = sources_count(gate->sources);
+    out->datagrams.is_limited = gate_limits_datagrams(gate);
+    if (gate->datagrams != NULL)
+        out->datagrams.sources = sources_count(gate->datagrams);
 }
 
 /* ---- Rules ---- */

@@ -17,6 +17,8 @@
  * by nothing, so that forgetting it changes no verdict. When its place in the table is full of
  * sources that are not so, a new one is admitted and counted as untracked: a full table must not
  * be a way to keep others out.
+ *
+ * Datagrams have a table of their own, and the same holds for it.
  */
 #pragma once
 
@@ -46,11 +48,12 @@ struct gate_options {
     size_t deny_count;
     struct gate_list more_allow; /* from elsewhere, and no less */
     struct gate_list more_deny;
-    uint32_t source_max;  /* at once; 0: no limit; above 1048572 as that */
-    uint32_t source_rate; /* new ones a second; 0: no limit; above 1000000 as that */
-    uint8_t prefix_v4;    /* bits that make a source: 0 to 32 */
-    uint8_t prefix_v6;    /* 0 to 128 */
-    uint32_t table;       /* sources remembered, rounded up to a power of two; 0: 65536 */
+    uint32_t source_max;    /* at once; 0: no limit; above 1048572 as that */
+    uint32_t source_rate;   /* new ones a second; 0: no limit; above 1000000 as that */
+    uint32_t datagram_rate; /* datagrams a second; as source_rate */
+    uint8_t prefix_v4;      /* bits that make a source: 0 to 32 */
+    uint8_t prefix_v6;      /* 0 to 128 */
+    uint32_t table;         /* sources remembered, rounded up to a power of two; 0: 65536 */
     bool dry_run;
     uint64_t seed; /* of the table's hash: random, so that nobody can aim at one place in it */
 };
@@ -76,6 +79,20 @@ enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source
 /* Nothing for GATE_NO_TICKET, and then the gate may be NULL. */
 void gate_leave(struct gate *gate, uint32_t ticket);
 
+/* "source-datagram-rate": why gate_charge grants less. */
+extern const char gate_datagram_word[];
+
+/* Is there a datagram_rate? In a gate that is NULL there is none. */
+bool gate_limits_datagrams(const struct gate *gate);
+
+/*
+ * A source has sent `count` datagrams, at least one: how many of them may pass, from the first on.
+ * What is refused uses no rate. That of a dry gate is the same, but its caller lets all pass. Asks
+ * the rate alone: networks and the other limits are about who begins.
+ */
+uint32_t gate_charge(struct gate *gate, const union inet_address *source, uint64_t now_us,
+                     uint32_t count);
+
 /* The source that an address belongs to; without a gate an IPv4 address, or an IPv6 /64. */
 struct network gate_source(const struct gate *gate, const union inet_address *address);
 
@@ -88,12 +105,23 @@ bool gate_denies(const struct gate *gate, const union inet_address *source);
 /* Does it only say what it would do? */
 bool gate_is_dry(const struct gate *gate);
 
+/* Of the table of datagrams. */
+struct gate_datagrams {
+    bool is_limited; /* else the rest is 0 */
+    uint64_t passed;
+    uint64_t refused;
+    uint64_t untracked; /* of those passed */
+    uint64_t evicted;
+    uint32_t sources;
+};
+
 struct gate_counts {
     uint64_t verdict[GATE_VERDICTS];
     uint64_t untracked; /* admitted without being counted: their place in the table was full of
                            sources that are still under way */
     uint64_t evicted;   /* sources forgotten to make room for another */
     uint32_t sources;   /* in the table now, those that could be forgotten included */
+    struct gate_datagrams datagrams;
 };
 
 /* Walks the table: for people and metrics, not for each session. */

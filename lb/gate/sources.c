@@ -108,11 +108,12 @@ static uint64_t stamp_fresh(const struct sources *sources, uint64_t stamp, uint6
     return now + stamp_ahead(sources, stamp + 1, now);
 }
 
-static uint64_t stamp_next(const struct sources *sources, uint64_t stamp, uint64_t now)
+static uint64_t stamp_next(const struct sources *sources, uint64_t stamp, uint64_t now,
+                           uint32_t count)
 {
     if (sources->rate.interval == 0)
         return stamp + 1;
-    return now + stamp_ahead(sources, stamp, now) + sources->rate.interval;
+    return now + stamp_ahead(sources, stamp, now) + count * sources->rate.interval;
 }
 
 /* May another source have the entry? Forgetting this one then changes no verdict. */
@@ -222,38 +223,56 @@ static bool make_only(struct set *set, struct place own, uint64_t tag)
 
 /* ---- Entering and leaving ---- */
 
-/* The first session is always admitted: both limits are at least 1. */
-static enum gate_verdict judge(const struct sources *sources, uint64_t state, uint64_t now)
+struct question {
+    uint64_t tag;
+    uint64_t now;
+    uint32_t count; /* events, at least 1 */
+};
+
+/* A fresh source has all its burst, whatever the stamp of its entry. */
+static uint32_t room_of(const struct sources *sources, uint64_t state, uint64_t now)
 {
-    if (state_use(state) == USE_FRESH)
-        return GATE_ADMITTED;
-    if (sources->max > 0 && state_use(state) - USE_FREE >= sources->max)
-        return GATE_SESSIONS;
-    uint64_t ahead = stamp_ahead(sources, state_stamp(state), now);
-    if (sources->rate.interval > 0 && rate_room(&sources->rate, ahead) == 0)
-        return GATE_RATE;
-    return GATE_ADMITTED;
+    if (sources->rate.interval == 0)
+        return UINT32_MAX;
+    bool is_fresh = state_use(state) == USE_FRESH;
+    uint64_t ahead = is_fresh ? 0 : stamp_ahead(sources, state_stamp(state), now);
+    return (uint32_t)rate_room(&sources->rate, ahead);
 }
 
-static uint64_t state_after(const struct sources *sources, uint64_t state, uint64_t now)
+/* The first session is always admitted: both limits are at least 1. */
+static void judge(const struct sources *sources, uint64_t state, const struct question *question,
+                  struct sources_answer *answer)
+{
+    bool is_full = sources->max > 0 && state_use(state) >= USE_FREE &&
+                   state_use(state) - USE_FREE >= sources->max;
+    uint32_t room = is_full ? 0 : room_of(sources, state, question->now);
+    answer->granted = MIN(question->count, room);
+    answer->verdict = is_full ? GATE_SESSIONS : GATE_RATE;
+    if (answer->granted == question->count)
+        answer->verdict = GATE_ADMITTED;
+}
+
+static uint64_t state_after(const struct sources *sources, uint64_t state, uint64_t now,
+                            uint32_t count)
 {
     uint32_t use = MAX(state_use(state), (uint32_t)USE_FREE);
     if (sources->max > 0)
         use++;
-    return state_make(stamp_next(sources, state_stamp(state), now), use);
+    return state_make(stamp_next(sources, state_stamp(state), now, count), use);
 }
 
 /* False when the entry changed under our hands. */
-static bool try_own(const struct sources *sources, struct set *set, struct place own, uint64_t tag,
-                    uint64_t now, struct sources_answer *answer)
+static bool try_own(const struct sources *sources, struct set *set, struct place own,
+                    const struct question *question, struct sources_answer *answer)
 {
-    if (state_use(own.state) == USE_FRESH && !make_only(set, own, tag))
+    if (state_use(own.state) == USE_FRESH && !make_only(set, own, question->tag))
         return false;
-    answer->verdict = judge(sources, own.state, now);
+    judge(sources, own.state, question, answer);
     /* The tag may have become ours after the state was read: no refusal for another's sessions. */
-    if (answer->verdict != GATE_ADMITTED)
+    if (answer->granted == 0)
         return load(set, own.way) == own.state;
-    if (!swap(set, own.way, &own.state, state_after(sources, own.state, now)))
+    if (!swap(set, own.way, &own.state,
+              state_after(sources, own.state, question->now, answer->granted)))
         return false;
     if (sources->max > 0)
         answer->ticket = (uint32_t)(set - sources->set) * SOURCES_WAYS + own.way;
@@ -261,43 +280,48 @@ static bool try_own(const struct sources *sources, struct set *set, struct place
 }
 
 /* False when there is none to be had; true: look again. *claimed is the entry if it became ours. */
-static bool try_claim(const struct sources *sources, struct set *set, uint64_t tag, uint64_t now,
-                      struct place *claimed, struct sources_answer *answer)
+static bool try_claim(const struct sources *sources, struct set *set,
+                      const struct question *question, struct place *claimed,
+                      struct sources_answer *answer)
 {
-    struct place place = find_claimable(sources, set, now);
+    struct place place = find_claimable(sources, set, question->now);
     if (place.way == NO_WAY)
         return false;
     bool evicts = state_use(place.state) == USE_FREE;
-    if (!claim(sources, set, &place, tag, now))
+    if (!claim(sources, set, &place, question->tag, question->now))
         return true;
     *claimed = place;
     answer->evicted += evicts;
     return true;
 }
 
-static void settle(const struct sources *sources, struct set *set, uint64_t tag, uint64_t now,
+static void settle(const struct sources *sources, struct set *set, const struct question *question,
                    struct place *claimed, struct sources_answer *answer)
 {
     for (;;) {
-        struct place own = find_own(set, tag);
+        struct place own = find_own(set, question->tag);
         if (own.way != NO_WAY) {
-            if (try_own(sources, set, own, tag, now, answer))
+            if (try_own(sources, set, own, question, answer))
                 return;
-        } else if (!try_claim(sources, set, tag, now, claimed, answer)) {
+        } else if (!try_claim(sources, set, question, claimed, answer)) {
             answer->verdict = GATE_ADMITTED;
+            answer->granted = question->count;
             answer->untracked = true;
             return;
         }
     }
 }
 
-struct sources_answer sources_enter(struct sources *sources, uint64_t tag, uint64_t now_us)
+struct sources_answer sources_charge(struct sources *sources, uint64_t tag, uint64_t now_us,
+                                     uint32_t count)
 {
+    BUG_ON(count == 0 || (count > 1 && sources->max > 0));
     struct set *set = &sources->set[tag & (sources->sets - 1)];
+    /* Stamps of dead entries that never lived are 0, and the first must be higher. */
+    struct question question = {tag, now_us + 1, count};
     struct sources_answer answer = {.verdict = GATE_ADMITTED, .ticket = GATE_NO_TICKET};
     struct place claimed = {.way = NO_WAY};
-    /* Stamps of dead entries that never lived are 0, and the first must be higher. */
-    settle(sources, set, tag, now_us + 1, &claimed, &answer);
+    settle(sources, set, &question, &claimed, &answer);
     /* Still fresh when the source turned out to have another, and then nobody would come for it. */
     if (claimed.way != NO_WAY)
         (void)kill_fresh(set, claimed.way, claimed.state);

@@ -22,13 +22,27 @@ void sources_free(struct sources **sources);
 
 struct sources_answer {
     enum gate_verdict verdict;
-    uint32_t ticket; /* GATE_NO_TICKET: nothing to give back */
+    uint32_t granted; /* of those asked for */
+    uint32_t ticket;  /* GATE_NO_TICKET: nothing to give back */
     bool untracked;
     uint32_t evicted; /* others that were forgotten for it */
 };
 
-/* The tag stands for the source: a hash of 64 bits, whose low ones choose the place. */
-struct sources_answer sources_enter(struct sources *sources, uint64_t tag, uint64_t now_us);
+/*
+ * May `count` events of a source happen at once? Of several the first `granted` may, and the
+ * verdict is GATE_ADMITTED when that is all of them; an untracked source is granted all. With a
+ * `max` the count is 1. The tag stands for the source: a hash of 64 bits, whose low ones choose the
+ * place.
+ */
+struct sources_answer sources_charge(struct sources *sources, uint64_t tag, uint64_t now_us,
+                                     uint32_t count);
+
+static inline struct sources_answer sources_enter(struct sources *sources, uint64_t tag,
+                                                  uint64_t now_us)
+{
+    return sources_charge(sources, tag, now_us, 1);
+}
+
 void sources_leave(struct sources *sources, uint32_t ticket);
 
 /* Entries in use, and the sessions of them all: exact when no other thread is at it. */

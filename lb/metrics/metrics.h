@@ -61,6 +61,7 @@
     X(DROP_HEADER_WRONG, "udp_dropped_header_wrong", "Its PROXY header was malformed.")            \
     X(DROP_HEADER_MISSING, "udp_dropped_header_missing",                                           \
       "It had no PROXY header, and none had told of its client.")                                  \
+    X(DROP_RATE, "udp_dropped_rate", "Beyond source_datagram_rate of its source.")                 \
     X(DROP_LATE, "udp_dropped_late", "A reply whose flow had ended.")                              \
     X(DROP_SOURCE, "udp_dropped_source", "Its source address cannot be replied to.")               \
     X(DROP_STOPPING, "udp_dropped_stopping", "From a new client while weir was stopping.")         \

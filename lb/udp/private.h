@@ -260,6 +260,10 @@ must_check bool admit_flow(struct udp_port *port, const union inet_address *clie
 void admit_refuse_sender(struct udp_port *port, const union inet_address *sender,
                          uint32_t datagrams);
 
+/* Cuts the train down to what its source may send now: its first datagrams, for those behind are
+ * the later ones. The others are dropped and told of. False: that is all of them. */
+must_check bool admit_train(struct arrival *arrival);
+
 /* ---- told.c: clients that PROXY headers tell of ---- */
 
 /* Cuts off the headers of those who are believed, and sorts what is left. For a listener that has

@@ -169,7 +169,7 @@ static void send_touched(struct udp *udp, struct list *touched)
 void request_sort(struct arrival *arrival, struct list *touched)
 {
     struct udp *udp = arrival->port->udp;
-    bool last = false;
+    bool last = !admit_train(arrival);
 
     while (!last) {
         struct train part = arrival->train;

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from lib import proxyproto as proxy
+from lib import udp
 from lib.peers import TIMEOUT, echo
 from lib.ports import free_port
 from lib.wait import eventually
@@ -171,3 +173,95 @@ def test_stop_serves_those_in_the_queue(weir, tcp_server):
         w.process.send_signal(signal.SIGTERM)
         assert (len(crowd.wait(60, timeout=5)), crowd.wrong) == (60, [])
     assert w.process.wait(TIMEOUT) == 0
+
+
+# ---- datagrams ----
+
+RATE = 100
+
+
+def flood(client, polite, seconds, per_second):
+    """Sends at that pace, while another asks now and then: how many were sent, what was heard, and
+    how often the other asked."""
+    start, sent, heard, asked = time.monotonic(), 0, [], 0
+    while (now := time.monotonic() - start) < seconds:
+        if sent < now * per_second:
+            client.send(b"%d" % sent)
+            sent += 1
+        elif asked < now * 20:
+            assert polite.ask(b"polite %d" % asked) == b"polite %d" % asked
+            asked += 1
+            heard += client.waiting()
+        else:
+            time.sleep(0.001)
+    return sent, heard, asked
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_source_gets_no_more_than_its_rate_of_datagrams(weir, udp_echo, udp_client, workers):
+    w = weir([udp_echo().address], listener=udp.listener(source_datagram_rate=RATE),
+             weir={"workers": workers})
+    loud, polite = udp_client(w, ("127.0.0.66", 0)), udp_client(w, ("127.0.0.67", 0))
+    start = time.monotonic()
+    sent, replies, asked = flood(loud, polite, 2, 1000)
+    eventually(lambda: counters(w)["datagrams_in"] + counters(w)["udp_dropped_rate"] ==
+               sent + asked, 5, "each datagram was passed on or dropped")
+    took = time.monotonic() - start
+    passed = sent - counters(w)["udp_dropped_rate"]
+    assert passed <= RATE * took + RATE
+    assert passed >= min(sent, RATE * 2)
+    eventually(lambda: replies.extend(loud.waiting()) or len(replies) == passed, 5, "all replies")
+    assert asked > 10 and counters(w)["udp_dropped_denied"] == 0
+    gate = w.admin("show listeners")[0]["gate"]
+    assert gate["datagrams"] == {"passed": passed + asked, "source-datagram-rate": sent - passed,
+                                 "untracked": 0, "evicted": 0, "sources": 2}
+    assert gate["sources"] == 0
+    line = next(line for line in w.log_lines() if line["event"] == "a client was refused")
+    assert line["client"].startswith("127.0.0.66:")
+    assert line["why"] == "source-datagram-rate"
+
+
+def test_many_clients_of_one_source_have_one_rate(weir, udp_echo, udp_client):
+    w = weir([udp_echo().address], listener=udp.listener(source_datagram_rate=10))
+    start = time.monotonic()
+    clients = [udp_client(w, ("127.0.0.66", 0)) for _ in range(60)]
+    for client in clients:
+        client.send()
+    eventually(lambda: counters(w)["datagrams_in"] + counters(w)["udp_dropped_rate"] == 60, 5,
+               "each was passed on or dropped")
+    # What is dropped for its rate begins no flow.
+    assert 10 <= w.admin("status")["flows"] <= 10 + 10 * (time.monotonic() - start)
+
+
+def test_dry_run_counts_datagrams_and_drops_none(weir, udp_echo, udp_client):
+    w = weir([udp_echo().address],
+             listener=udp.listener(source_datagram_rate=10, dry_run=True))
+    client = udp_client(w, ("127.0.0.66", 0))
+    for number in range(50):
+        assert client.ask(b"%d" % number)
+    assert counters(w)["udp_dropped_rate"] == 0
+    told = w.admin("show listeners")[0]["gate"]["datagrams"]
+    assert told["passed"] + told["source-datagram-rate"] == 50
+    assert told["source-datagram-rate"] >= 10
+    eventually(lambda: [line for line in w.log_lines()
+                        if line["event"] == "a client would be refused, but for dry_run"], 5,
+               "it is named")
+
+
+def test_datagrams_are_charged_to_the_client_told(weir, udp_echo, udp_client):
+    w = weir([udp_echo().address], listener=udp.listener(
+        source_datagram_rate=5, proxy_protocol="required", proxy_protocol_from=["127.0.0.0/8"]))
+    sender = udp_client(w)
+    # Thirty through one balancer, three of each client: none of them sends too much.
+    for number in range(30):
+        header = proxy.v2((f"192.0.2.{number // 3}", 4711), ("198.51.100.1", 53), datagram=True)
+        assert sender.ask(header + b"x") == b"x"
+    header = proxy.v2(("192.0.2.99", 4711), ("198.51.100.1", 53), datagram=True)
+    start = time.monotonic()
+    for _ in range(30):
+        sender.send(header + b"y")
+    eventually(lambda: counters(w)["datagrams_in"] + counters(w)["udp_dropped_rate"] == 60, 5,
+               "each was passed on or dropped")
+    assert counters(w)["udp_dropped_rate"] >= 30 - 5 - 5 * (time.monotonic() - start)
+    line = next(line for line in w.log_lines() if line["event"] == "a client was refused")
+    assert line["client"] == "192.0.2.99:4711"

@@ -249,8 +249,8 @@ static void defaults_speak_of_it(void **state)
     (void)state;
     struct config *config = parse_good(
         "defaults = { preread_timeout = \"5s\"; preread_max = \"8k\"; refuse = \"close\"; "
-        "source_rate = 7; source_max_sessions = 9; };\n" TEST_POOLS "listeners = ( " TEST_LISTENER
-        ", " TEST_UDP_LISTENER " );\n");
+        "source_rate = 7; source_max_sessions = 9; source_datagram_rate = 500; };\n" TEST_POOLS
+        "listeners = ( " TEST_LISTENER ", " TEST_UDP_LISTENER " );\n");
     const struct config_listener *tcp = &config->listeners[0];
     const struct config_listener *udp = &config->listeners[1];
     assert_int_equal(tcp->preread_timeout, 5000);
@@ -259,7 +259,25 @@ static void defaults_speak_of_it(void **state)
     assert_int_equal(tcp->source_rate, 7);
     assert_int_equal(udp->source_rate, 7);
     assert_int_equal(udp->source_max_sessions, 9);
+    assert_int_equal(udp->source_datagram_rate, 500);
+    assert_int_equal(udp->session_rate, 0);
     config_free(&config);
+}
+
+static void rates_have_a_place_and_a_limit(void **state)
+{
+    (void)state;
+    struct config *config =
+        parse_good("weir = { session_rate = 1000000; };\n" TEST_POOLS "listeners = ( { "
+                   "name = \"web\"; bind = \"127.0.0.1:80\"; pool = \"web\"; "
+                   "session_rate = 50; } );\n");
+    assert_int_equal(config->weir.session_rate, 1000000);
+    assert_int_equal(config->listeners[0].session_rate, 50);
+    config_free(&config);
+    assert_refused("", "session_rate = 1000001;", "1000000");
+    assert_refused("", "session_rate = -1;", "session_rate");
+    assert_refused("", "source_datagram_rate = 5;", "means nothing");
+    assert_refused("", "protocol = \"udp\"; session_rate = 5;", "means nothing");
 }
 
 static void what_excludes_what(void **state)
@@ -299,6 +317,7 @@ int main(void)
         cmocka_unit_test(a_list_of_no_routes_is_good),
         cmocka_unit_test(every_shorter_image_of_it_is_refused),
         cmocka_unit_test(defaults_speak_of_it),
+        cmocka_unit_test(rates_have_a_place_and_a_limit),
         cmocka_unit_test(what_excludes_what),
     };
 

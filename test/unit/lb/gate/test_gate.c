@@ -141,6 +141,76 @@ static void limits_the_rate(void **state)
     gate_free(&gate);
 }
 
+static uint32_t charged(struct gate *gate, const char *text, uint32_t count)
+{
+    struct address address;
+    const char *why = NULL;
+    assert_int_equal(address_parse(&address, text, &why), 0);
+    return gate_charge(gate, &address.inet, 0, count);
+}
+
+static void limits_the_rate_of_datagrams(void **state)
+{
+    (void)state;
+    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct gate *gate = made(&(struct gate_options){
+        .deny = deny, .deny_count = 1, .datagram_rate = 10, .prefix_v4 = 24, .prefix_v6 = 64});
+    assert_true(gate_limits_datagrams(gate));
+    assert_false(gate_limits_datagrams(NULL));
+    assert_int_equal(charged(gate, "192.0.2.1:1", 8), 8);
+    assert_int_equal(charged(gate, "192.0.2.2:7", 8), 2);
+    assert_int_equal(charged(gate, "[::ffff:192.0.2.3]:7", 1), 0);
+    assert_int_equal(charged(gate, "192.0.3.1:1", 1), 1);
+    assert_int_equal(charged(gate, "[2001:db8::1]:1", 10), 10);
+    assert_int_equal(charged(gate, "[2001:db8::2]:1", 1), 0);
+    /* Who may begin is another question, with counts of its own. */
+    assert_int_equal(charged(gate, "10.0.0.1:1", 1), 1);
+    check(gate, "192.0.2.1:1", GATE_ADMITTED);
+    check(gate, "10.0.0.1:1", GATE_DENIED);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_true(counts.datagrams.is_limited);
+    assert_int_equal(counts.datagrams.passed, 22);
+    assert_int_equal(counts.datagrams.refused, 8);
+    assert_int_equal(counts.datagrams.untracked, 0);
+    assert_int_equal(counts.datagrams.sources, 4);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 1);
+    assert_int_equal(counts.sources, 0);
+    assert_string_equal(gate_datagram_word, "source-datagram-rate");
+    gate_free(&gate);
+}
+
+static void a_full_table_stops_no_datagram(void **state)
+{
+    (void)state;
+    struct gate *gate = made(
+        &(struct gate_options){.datagram_rate = 10, .prefix_v4 = 32, .prefix_v6 = 64, .table = 8});
+    for (unsigned i = 0; i < 10; i++) {
+        char text[ADDRESS_TEXT_MAX];
+        snprintf(text, sizeof(text), "192.0.2.%u:1", i);
+        assert_int_equal(charged(gate, text, 20), i < 8 ? 10 : 20);
+    }
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.datagrams.untracked, 40);
+    assert_int_equal(counts.datagrams.sources, 8);
+    gate_free(&gate);
+}
+
+static void without_their_rate_datagrams_are_not_counted(void **state)
+{
+    (void)state;
+    struct gate *gate =
+        made(&(struct gate_options){.source_rate = 1, .prefix_v4 = 32, .prefix_v6 = 64});
+    assert_false(gate_limits_datagrams(gate));
+    assert_int_equal(charged(gate, "192.0.2.1:1", 1000), 1000);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_false(counts.datagrams.is_limited);
+    assert_int_equal(counts.datagrams.passed, 0);
+    gate_free(&gate);
+}
+
 static void a_dry_gate_says_what_it_would_do(void **state)
 {
     (void)state;
@@ -235,6 +305,9 @@ int main(void)
         cmocka_unit_test(without_allow_all_others_come_in),
         cmocka_unit_test(a_prefix_makes_a_source),
         cmocka_unit_test(limits_the_rate),
+        cmocka_unit_test(limits_the_rate_of_datagrams),
+        cmocka_unit_test(a_full_table_stops_no_datagram),
+        cmocka_unit_test(without_their_rate_datagrams_are_not_counted),
         cmocka_unit_test(a_dry_gate_says_what_it_would_do),
         cmocka_unit_test(a_full_table_keeps_nobody_out),
         cmocka_unit_test(refuses_a_table_that_is_too_large),

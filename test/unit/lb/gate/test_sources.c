@@ -129,6 +129,52 @@ static void a_clock_that_lags_gains_nothing(void **state)
     sources_free(&sources);
 }
 
+static uint32_t granted_of(struct sources *sources, uint64_t tag, uint64_t now, uint32_t count)
+{
+    struct sources_answer answer = sources_charge(sources, tag, now, count);
+    assert_int_equal(answer.verdict, answer.granted == count ? GATE_ADMITTED : GATE_RATE);
+    assert_int_equal(answer.ticket, GATE_NO_TICKET);
+    return answer.granted;
+}
+
+static void grants_of_several_what_there_is(void **state)
+{
+    (void)state;
+    struct sources *sources = made(0, 0, 100);
+    assert_int_equal(granted_of(sources, 1, 0, 64), 64);
+    assert_int_equal(granted_of(sources, 1, 0, 64), 36);
+    assert_int_equal(granted_of(sources, 1, 0, 64), 0);
+    assert_int_equal(granted_of(sources, 1, 9999, 1), 0);
+    assert_int_equal(granted_of(sources, 1, 35000, 64), 3);
+    assert_int_equal(granted_of(sources, 1, 40000, 64), 1);
+    assert_int_equal(granted_of(sources, 2, 40000, UINT32_MAX), 100);
+    assert_int_equal(granted_of(sources, 1, 10 * SECOND, 1000), 100);
+    sources_free(&sources);
+    /* A fresh source has its burst and not one more, at the highest rate too. */
+    sources = made(0, 0, UINT32_MAX);
+    assert_int_equal(granted_of(sources, 1, 5, UINT32_MAX), SOURCES_RATE_LIMIT);
+    assert_int_equal(granted_of(sources, 1, 5, 1), 0);
+    sources_free(&sources);
+}
+
+/* One that was refused in part is as busy as the rate says: it is not forgotten for a newcomer. */
+static void a_full_set_grants_all_to_the_untracked(void **state)
+{
+    (void)state;
+    struct sources *sources = made(SOURCES_WAYS, 0, 10);
+    for (uint64_t tag = 0; tag < SOURCES_WAYS; tag++)
+        assert_int_equal(granted_of(sources, tag, 0, 3), 3);
+    struct sources_answer answer = sources_charge(sources, 100, 0, 50);
+    assert_true(answer.untracked);
+    assert_int_equal(answer.granted, 50);
+    assert_int_equal(answer.verdict, GATE_ADMITTED);
+    answer = sources_charge(sources, 100, 300001, 50);
+    assert_false(answer.untracked);
+    assert_int_equal(answer.evicted, 1);
+    assert_int_equal(answer.granted, 10);
+    sources_free(&sources);
+}
+
 static void forgets_only_what_changes_no_verdict(void **state)
 {
     (void)state;
@@ -312,6 +358,48 @@ static void threads_share_one_burst(void **state)
     sources_free(&play.sources);
 }
 
+/* They charge in batches while time passes: never more than rate * t and a burst. In all it is less
+ * than a second, for none may be that far behind the others. */
+struct charging {
+    struct sources *sources;
+    _Atomic uint64_t now;
+    _Atomic uint64_t granted[3];
+    _Atomic uint64_t untracked;
+};
+
+static void *charge_run(void *data)
+{
+    struct charging *charging = data;
+    struct random_state random;
+    random_init(&random, SEED);
+    for (uint32_t i = 0; i < ROUNDS / 4; i++) {
+        uint64_t now = atomic_fetch_add(&charging->now, 1);
+        uint64_t tag = random_below(&random, 3);
+        struct sources_answer answer =
+            sources_charge(charging->sources, tag, now, 1 + random_below(&random, 64));
+        atomic_fetch_add(&charging->granted[tag], answer.granted);
+        atomic_fetch_add(&charging->untracked, answer.untracked);
+    }
+    return NULL;
+}
+
+static void threads_charge_one_rate(void **state)
+{
+    (void)state;
+    struct charging charging = {.sources = made(0, 0, 5000)};
+    pthread_t thread[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, charge_run, &charging), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+    assert_int_equal(charging.untracked, 0);
+    for (size_t i = 0; i < ARRAY_LEN(charging.granted); i++) {
+        assert_true(charging.granted[i] <= 5000 + charging.now / 200);
+        assert_true(charging.granted[i] >= 5000);
+    }
+    sources_free(&charging.sources);
+}
+
 /* Each meets the others at a source that nobody has seen yet: one entry, one session. */
 struct meeting {
     struct sources *sources;
@@ -364,12 +452,15 @@ int main(void)
         cmocka_unit_test(bounds_what_it_is_given),
         cmocka_unit_test(a_refusal_uses_no_rate),
         cmocka_unit_test(a_clock_that_lags_gains_nothing),
+        cmocka_unit_test(grants_of_several_what_there_is),
+        cmocka_unit_test(a_full_set_grants_all_to_the_untracked),
         cmocka_unit_test(forgets_only_what_changes_no_verdict),
         cmocka_unit_test(threads_keep_the_limit_of_a_handful),
         cmocka_unit_test(threads_keep_the_limit_while_entries_change_hands),
         cmocka_unit_test(threads_count_nothing_where_a_set_is_full),
         cmocka_unit_test(threads_keep_both_limits_while_time_passes),
         cmocka_unit_test(threads_share_one_burst),
+        cmocka_unit_test(threads_charge_one_rate),
         cmocka_unit_test(threads_that_meet_make_one_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

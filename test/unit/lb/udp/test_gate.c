@@ -102,12 +102,75 @@ static void dry_run_lets_in(void **state)
     close_gated(&w);
 }
 
+static uint8_t text[1024];
+
+/* The first of a train pass, and the rest is what came too fast; who has a flow is charged too. */
+static void a_source_sends_no_faster_than_its_rate(void **state)
+{
+    struct gate_options options = {.datagram_rate = 3, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct record record;
+    struct world w;
+
+    (void)state;
+    open_gated(&w, &options);
+    int client = world_client(), same = world_client(), other = peer_socket("127.0.0.2:0");
+    peer_fill(text, sizeof(text), 1);
+    begin_record(&record);
+    peer_send_train(client, text, 750, 100, &w.entry);
+    (void)world_hear_train(&w, w.socket[0], text, 300, 100);
+    end_record(&record);
+    assert_says(&record, " a client was refused client=127.0.0.1:");
+    assert_says(&record, " listener=front why=source-datagram-rate refused=5\n");
+    assert_int_equal(lines_of(&record), 1);
+    assert_int_equal(world_metric(&w, METRIC_DROP_RATE), 5);
+    world_say(&w, client, "known");
+    world_say(&w, same, "another port of the same source");
+    world_silence(&w, w.socket[0]);
+    assert_int_equal(world_metric(&w, METRIC_DROP_RATE), 7);
+    assert_int_equal(world_metric(&w, METRIC_DROP_DENIED), 0);
+    assert_int_equal(world_newest(&w)->datagrams_in, 3);
+    assert_int_equal(udp_flows(w.udp), 1);
+    (void)world_ask(&w, other, 0, "another source");
+    assert_string_equal(metric_name(METRIC_DROP_RATE), "udp_dropped_rate");
+    close(client);
+    close(same);
+    close(other);
+    close_gated(&w);
+}
+
+static void dry_run_drops_no_datagram(void **state)
+{
+    struct gate_options options = {
+        .datagram_rate = 3, .prefix_v4 = 32, .prefix_v6 = 64, .dry_run = true};
+    struct gate_counts counts;
+    struct record record;
+    struct world w;
+
+    (void)state;
+    open_gated(&w, &options);
+    int client = world_client();
+    begin_record(&record);
+    peer_send_train(client, text, 750, 100, &w.entry);
+    (void)world_hear_train(&w, w.socket[0], text, 750, 100);
+    end_record(&record);
+    assert_says(&record, " a client would be refused, but for dry_run client=127.0.0.1:");
+    assert_says(&record, " why=source-datagram-rate refused=5\n");
+    assert_int_equal(world_metric(&w, METRIC_DROP_RATE), 0);
+    gate_read(w.policy.gate, &counts);
+    assert_int_equal(counts.datagrams.passed, 3);
+    assert_int_equal(counts.datagrams.refused, 5);
+    close(client);
+    close_gated(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_denied_get_no_flow),
         cmocka_unit_test(a_flow_that_ends_admits_the_next),
         cmocka_unit_test(dry_run_lets_in),
+        cmocka_unit_test(a_source_sends_no_faster_than_its_rate),
+        cmocka_unit_test(dry_run_drops_no_datagram),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
