@@ -163,6 +163,7 @@ static void all_of_it_goes_at_any_time(void **state)
     udp_free(&w.udp);
     assert_false(poller_has_tasks(&w.poller));
     assert_int_equal(w.wheel.count, 0);
+    refusals_free(&w.refusals);
     (void)peer_name(client[1]);
     poller_close(&w.poller);
     for (size_t i = 0; i < WORLD_SERVERS; i++)
