@@ -8,6 +8,7 @@ import pytest
 from lib import proxyproto as proxy
 from lib.dns import NAME
 from lib.ports import join
+from lib.proxy_vectors import SILENT, TELLING, WRONG as VECTORS_WRONG
 from lib.udp import UDP_SEGMENT, Client, check_clean, listener
 from lib.udp_peers import silent
 from lib.wait import SLOW, eventually
@@ -367,6 +368,64 @@ def test_malformed_header_goes_nowhere(weir, udp_server, udp_client, need):
     assert len(told) < len(WRONG) / 2 * SLOW
 
 
+# ---- the vectors of TCP, in datagrams ----
+
+def as_datagram(head):
+    """A header of version 2 that speaks of a stream, as one that speaks of a datagram; where it had a
+    right checksum it has none any more."""
+    stream = head.startswith(proxy.SIGNATURE) and head[13] & 15 == 1
+    return head[:13] + bytes([head[13] + 1]) + head[14:] if stream else head
+
+
+def fate(head):
+    """What becomes of a wrong one: nothing in it says that it is a header, or it is a wrong one."""
+    begins = head.startswith((b"PROXY ", proxy.SIGNATURE))
+    return "udp_dropped_header_wrong" if begins else "udp_dropped_header_missing"
+
+
+@pytest.mark.parametrize("checksum", [False, True], ids=["plain", "crc32c"])
+def test_right_headers_of_every_kind(weir, udp_server, udp_client, checksum):
+    server = udp_server()
+    w = weir([server.address], listener=takes())
+    tlvs = [[], [(0xe0, b"")], [(proxy.AUTHORITY, b"a.example"), (0xe0, b"x")],
+            [(proxy.NOOP, bytes(9000))]]
+    ends = [(TOLD, VIP), (TOLD_6, VIP_6), (("0.0.0.1", 1), ("255.255.255.254", 65535))]
+    for source, destination in ends:
+        front = udp_client(w)
+        for listed in tlvs:
+            head = header(source, destination, tlvs=listed, checksum=checksum)
+            assert front.ask(head + b"hello") == b"hello"
+    assert {row["client"]: row["datagrams_in"] for row in w.admin("show flows")} == {
+        join(*source): len(tlvs) for source, _ in ends}
+
+
+@pytest.mark.parametrize("silent_one", [one for one in SILENT if one.startswith("v2")])
+def test_headers_that_tell_nothing(weir, udp_server, udp_client, silent_one):
+    """But one of a Unix stream speaks of a stream."""
+    w = weir([udp_server().address], listener=takes())
+    front = udp_client(w)
+    assert front.ask(as_datagram(SILENT[silent_one]) + b"hello") == b"hello"
+    assert [row["client"] for row in w.admin("show flows")] == [front.address]
+
+
+@pytest.mark.parametrize("vectors", [
+    VECTORS_WRONG, {name: head for name, (head, _) in TELLING.items()},
+    {name: SILENT[name] for name in SILENT if name.startswith("v1") or name == "v2 UNIX"},
+], ids=["wrong", "of streams", "silent ones of streams"])
+def test_no_wrong_one_passes(weir, udp_server, udp_client, vectors):
+    server = udp_server()
+    w = weir([server.address], listener=takes())
+    before = w.admin("show counters")
+    for name, head in vectors.items():
+        head = as_datagram(head) if vectors is VECTORS_WRONG else head
+        counted = fate(head)
+        udp_client(w).send(head)
+        eventually(lambda: counter(w, counted) == before[counted] + 1, 5, f"{name}: {counted}")
+        before[counted] += 1
+    assert server.seen == [] and w.admin("show flows") == []
+    assert counter(w, "datagrams_in") == 0
+
+
 NGINX = """stream {
     server { listen @LISTEN@ udp; proxy_protocol on; proxy_pass %s; }
     server { listen @LISTEN@; return ""; }
@@ -394,6 +453,9 @@ def test_stranger_is_refused_where_required(weir, udp_server, udp_client):
     stranger.send(b"hello")
     eventually(lambda: counter(w, "udp_dropped_denied") == 2, 5, "they are counted")
     assert server.seen == []
+    line = eventually(lambda: [one for one in w.log_lines() if one.get("why") ==
+                               "its address is not in proxy_protocol_from"], 5, "it is told of")[0]
+    assert line["client"] == stranger.address
 
 
 def test_header_of_a_stranger_is_data_where_optional(weir, udp_server, udp_client):

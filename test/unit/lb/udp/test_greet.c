@@ -299,8 +299,8 @@ static void a_header_may_have_no_room_at_all(void **state)
     flow = world_newest(&w);
     told.client = told.destination = peer_name(client);
     assert_int_equal(told_keep(flow, &told), 0);
-    for (uint8_t greeting = GREET_EACH; greeting <= GREET_NEXT; greeting++) {
-        flow->greeting = greeting;
+    for (int greeting = GREET_EACH; greeting <= GREET_NEXT; greeting++) {
+        flow->greeting = (uint8_t)greeting;
         assert_false(greet_start(flow));
         greet_stop(flow);
     }
