@@ -246,8 +246,7 @@ static uint32_t limit_of(int64_t most)
     return most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
 }
 
-/* A tenth of a second's worth at once: over any second there are at most eleven tenths of the rate.
- */
+/* At once a tenth of a second's worth, at least one: over any second that much above the rate. */
 void listener_rate_init(struct rate_meter *meter, int64_t per_second)
 {
     rate_meter_init(meter, (uint32_t)per_second, (uint32_t)per_second / 10);
