@@ -214,13 +214,13 @@ def test_status(echo_weir, sessions):
 
 
 def test_show_listeners_pools_servers(echo_weir, sessions):
-    running = echo_weir(listener={"max_connections": 100})
+    running = echo_weir(listener={"max_connections": 100, "session_rate": 1000})
     sessions(running, 4)
     [listener] = running.admin("show listeners")
     assert listener == {
         "name": "web", "address": running.configuration["listeners"][0]["bind"],
         "protocol": "tcp", "pool": "web", "sessions": 4, "max_connections": 100,
-        "gate": None}
+        "session_rate": 1000, "throttled": 0, "gate": None}
 
     [pool] = running.admin("show pools")
     assert_fields(pool, POOL_FIELDS)
