@@ -13,7 +13,8 @@
  * counted, and then serves another flow. Only of the same server: a socket that connects again
  * keeps the source address of its first connect (net/ipv4/datagram.c), and it need not connect at
  * all. One whose flow is still owed a reply is closed: the reply must not find another client. And
- * so is one that is bound to its client's address, which no flow of another client could use.
+ * so is one that is bound to its client's address, which no flow of another client could use. A
+ * spare one gives way, too, when its local port is the one that a new socket lacks.
  */
 #include "lb/udp/private.h"
 
@@ -185,21 +186,38 @@ static int open_from_any(struct upstream *upstream, struct server *server)
     return MIN(upstream->fd, 0);
 }
 
-static int open_descriptor(struct upstream *upstream, struct server *server)
+static int open_from_one(struct upstream *upstream, struct server *server)
 {
     struct source source;
+    int failed = choose_source(upstream->flow, server, &source);
+
+    if (failed)
+        return failed;
+    upstream->transparent = source.transparent;
+    upstream->fd = open_socket(server, &source, upstream->fragment);
+    return MIN(upstream->fd, 0);
+}
+
+/* Whose port another one can use: its quarantine is over. False: there is none. */
+static bool close_a_spare(struct udp *udp)
+{
+    for (size_t i = 0; i < SPARE_BINS; i++) {
+        if (list_empty(&udp->spare[i]))
+            continue;
+        upstream_close(list_first(&udp->spare[i], struct upstream, link));
+        return true;
+    }
+    return false;
+}
+
+static int open_descriptor(struct upstream *upstream, struct server *server)
+{
+    bool listed = server->ports[PORTS_UDP] != NULL;
     int failed;
 
-    if (server->ports[PORTS_UDP] != NULL) {
-        failed = open_from_any(upstream, server);
-    } else {
-        failed = choose_source(upstream->flow, server, &source);
-        if (failed)
-            return failed;
-        upstream->transparent = source.transparent;
-        upstream->fd = open_socket(server, &source, upstream->fragment);
-        failed = MIN(upstream->fd, 0);
-    }
+    do
+        failed = listed ? open_from_any(upstream, server) : open_from_one(upstream, server);
+    while (drop_is_no_port(-failed) && close_a_spare(upstream->udp));
     if (drop_is_no_port(-failed))
         lack_port(upstream->udp, server);
     return failed;

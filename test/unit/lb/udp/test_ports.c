@@ -157,12 +157,52 @@ static void the_next_address_and_then_none(void **state)
     network_run(meet_none_with_ports);
 }
 
+/* The spare sockets of one server have all ports, and another server is asked. */
+static void meet_none_but_spare_ones(void)
+{
+    struct world w;
+    int client[5];
+
+    open_with_sources(&w);
+    for (int i = 0; i < 5; i++)
+        client[i] = world_client();
+    assert_true(network_set("ipv4/ip_local_port_range", "40000 40001"));
+    for (int i = 0; i < 4; i++) {
+        union inet_address asker = world_ask(&w, client[i], 0, "?");
+        world_answer(&w, 0, &asker, client[i], "!");
+        world_reap(&w);
+    }
+    assert_int_equal(w.udp->resting, 4);
+    w.usable[0] = false;
+    w.usable[1] = true;
+
+    /* While replies may yet come they keep their ports. */
+    world_say(&w, client[4], "?");
+    WORLD_UNTIL(&w, world_metric(&w, METRIC_DROP_NO_RESOURCES) == 1);
+    world_pass(&w, QUARANTINE_MS);
+    union inet_address asker = world_ask(&w, client[4], 1, "?");
+    assert_int_equal(w.udp->resting, 3);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 1);
+    world_answer(&w, 1, &asker, client[4], "!");
+    for (int i = 0; i < 5; i++)
+        close(client[i]);
+    ports_book_deinit(&book);
+    world_close(&w);
+}
+
+static void spare_ones_give_way(void **state)
+{
+    (void)state;
+    network_run(meet_none_but_spare_ones);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flow_and_its_rest_hold_one),
         cmocka_unit_test(outlives_the_server),
         cmocka_unit_test(the_next_address_and_then_none),
+        cmocka_unit_test(spare_ones_give_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
