@@ -8,27 +8,21 @@ import contextlib
 import itertools
 import socket
 import struct
-import time
 
 import pytest
 
 from lib.inject import Injection
+from lib.narrow import (FIRST, PORTS, SOURCES, check_figures, fill_until_told, is_counted, lines,
+                        narrow, rows_of, short, ss)
 from lib.peers import TcpServer
 from lib.wait import SLOW, eventually
 
-FIRST, PORTS = 40000, 500
-SOURCES = ["127.0.0.5", "127.0.0.6"]
 RESET = struct.pack("ii", 1, 0)
 
 
 @pytest.fixture
 def space(namespace):
-    """A namespace with PORTS ports to connect from, where TIME_WAIT is not cut short."""
-    made = namespace()
-    made.sysctl("net.ipv4.ip_local_port_range", f"{FIRST} {FIRST + PORTS - 1}")
-    made.sysctl("net.ipv4.tcp_tw_reuse", 0)
-    made.sysctl("net.core.somaxconn", 4096)
-    return made
+    return narrow(namespace())
 
 
 @pytest.fixture
@@ -36,8 +30,9 @@ def silent(space):
     """silent(): a server that leaves its connections in the kernel's queue; its socket."""
     with contextlib.ExitStack() as cleanup:
         def make(host="127.0.0.1"):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             with space.entered():
-                listener = cleanup.enter_context(socket.socket())
+                listener = cleanup.enter_context(socket.socket(family))
                 listener.bind((host, 8000))
                 listener.listen(4096)
             return listener
@@ -83,79 +78,6 @@ def reset(client):
 def start(make, space, servers, source=None, **more):
     pool = {"source": SOURCES if source is None else source, **more.pop("pool", {})}
     return make(servers, pool=pool, wrap=space.wrap, **more)
-
-
-def lines(weir, event):
-    return [line for line in weir.log_lines() if line["event"] == event]
-
-
-def short(weir, source):
-    return [line for line in lines(weir, "source ports run short") if line["source"] == source]
-
-
-def ss(space, source, server=None, kind="t"):
-    """What ss counts of one address of ours (towards one server): those in TIME-WAIT apart."""
-    words = ["ss", f"-Ha{kind}n", "src", source]
-    states = [line.split()[0] for line in
-              space.run(*words, *(["dst", server] if server else [])).splitlines()]
-    states = [state for state in states if state != "LISTEN"]
-    return len(states), states.count("TIME-WAIT")
-
-
-def check_figures(line, space, server=None, kind="t"):
-    used, waiting = ss(space, line["source"], server, kind)
-    print(f"told: {line['used']} of {line['range']}, {line['time_wait']} in TIME_WAIT; "
-          f"ss: {used}, {waiting}")
-    assert line["range"] == PORTS and line["protocol"] == {"t": "tcp", "u": "udp"}[kind]
-    assert abs(line["used"] - used) <= used * 0.01
-    assert line["time_wait"] <= waiting
-    assert line["percent"] == line["used"] * 100 // PORTS
-    assert "net.ipv4.ip_local_port_range" in line["cure"] and "source" in line["cure"]
-
-
-def told(weir, source, percent):
-    last = short(weir, source)[-1:]
-    return last[0] if last and last[0]["percent"] >= percent else None
-
-
-# Of ports of each address, in which they are taken on the way to a warning: less than 1 %.
-STEP = 2
-# weir looks five times a second: so often it is looked for its word.
-LOOKS = 14
-
-
-def fill_until_told(weir, space, percent, have, take_more, server=None, kind="t"):
-    """Takes ports until it is told that so much of each address is used; the figures are compared
-    when a warning comes, with what ss has then. Returns the warnings by their source."""
-    take_more(2 * (PORTS * percent // 100 - 3 * STEP) - have)
-    warnings = {}
-
-    def all_told():
-        for source in SOURCES:
-            line = told(weir, source, percent)
-            if line and source not in warnings:
-                warnings[source] = line
-                assert line["level"] == "warn"
-                check_figures(line, space, server, kind)
-        return len(warnings) == len(SOURCES)
-
-    for _ in range(20):
-        for _ in range(LOOKS):
-            if all_told():
-                return warnings
-            time.sleep(0.02)
-        take_more(2 * STEP)
-    raise AssertionError(f"no warning of {percent} % for {set(SOURCES) - set(warnings)}")
-
-
-def rows_of(weir, name="a"):
-    return {row["address"]: row for row in weir.server(name)["source_ports"]}
-
-
-def is_counted(weir, used):
-    rows = rows_of(weir)
-    return all(rows[source]["counted_by"] == "kernel" and rows[source]["used"] >= used
-               for source in SOURCES)
 
 
 def peers_of(listener):
@@ -317,6 +239,24 @@ def test_address_that_is_not_ours(weir, space, silent, clients):
     assert len(lines(w, "servers cannot be connected to from a source")) == 1
 
 
+def test_addresses_of_ipv6(weir, space, silent, clients):
+    sources = ["2001:db8::5", "2001:db8::6"]
+    for address in sources:
+        space.run("ip", "address", "add", f"{address}/128", "dev", "lo", "nodad")
+    silent("::1")
+    w = start(weir, space, ["[::1]:8000"], source=["127.0.0.5", *sources])
+    held = take(clients(w), 2 * PORTS * 9 // 10)
+    w.wait_sessions(len(held))
+    eventually(lambda: {line["source"] for line in lines(
+        w, "source ports run short")} == set(sources), 5)
+    assert rows_of(w).keys() == set(sources)
+    for source in sources:
+        used, _ = ss(space, f"[{source}]", "[::1]:8000")
+        eventually(lambda: rows_of(w)[source]["used"] == used, 5, "show servers agrees")
+    for client in held:
+        reset(client)
+
+
 def test_kernel_that_does_not_count(weir, space, silent, clients):
     """weir's own count must do: it is told of as such, and so are the levels."""
     silent()
@@ -383,7 +323,7 @@ def sink(space):
 
 
 def test_flows_use_up_both_addresses(weir, space, sink, senders):
-    """A UDP port is taken whichever server it is connected to: two servers have no more than one."""
+    """A UDP port is taken whichever server it is connected to: two have no more than one."""
     sink("127.0.0.1")
     sink("127.0.0.2")
     w = start(weir, space, ["127.0.0.1:8000", "127.0.0.2:8000"],
@@ -404,7 +344,8 @@ def test_flows_use_up_both_addresses(weir, space, sink, senders):
     take(more, 20)
     eventually(lambda: w.admin("show counters")["udp_dropped_no_resources"] == 20, 5)
     assert w.admin("show counters")["no_port"] == 20
-    assert "cure" in lines(w, "no address and port to connect to a server from")[0]
+    line = eventually(lambda: lines(w, "no address and port to connect to a server from"), 5)[0]
+    assert line["level"] == "warn" and "net.ipv4.ip_local_port_range" in line["cure"]
     told = eventually(lambda: lines(w, "source ports are used up") if len(
         lines(w, "source ports are used up")) == 2 else None, 5)
     for line in told:
