@@ -239,7 +239,7 @@ static void print_help_key(const struct config_key *key, FILE *to)
 {
     char data[256];
     struct text bounds;
-    fprintf(to, "  %-20s %s, %s\n", key->name, key->type->name,
+    fprintf(to, "  %-21s %s, %s\n", key->name, key->type->name,
             bounds_of(key, &bounds, data, sizeof(data)));
     print_wrapped(key->help, 6, "", to);
     print_indent(6, to);
@@ -267,7 +267,7 @@ static void print_help_section(enum config_section_id id, FILE *to)
         if (key->section == id)
             print_help_key(key, to);
         else if (config_key_belongs(key, id))
-            fprintf(to, "  %-20s as in %s\n", key->name, config_sections[key->section].path);
+            fprintf(to, "  %-21s as in %s\n", key->name, config_sections[key->section].path);
     }
 }
 

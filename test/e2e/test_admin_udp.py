@@ -108,7 +108,8 @@ def test_both_protocols_are_told_apart(weir, udp_server, tcp_server, flows):
             {"name": "both-udp", "address": front["bind"], "protocol": "udp", "pool": "web",
              "flows": 3, "max_flows": 500, "gate": None},
             {"name": "both-tcp", "address": front["bind"], "protocol": "tcp", "pool": "web",
-             "sessions": 1, "max_connections": None, "gate": None}]
+             "sessions": 1, "max_connections": None, "session_rate": None, "throttled": 0,
+             "gate": None}]
         for row in (running.server("a"), *running.admin("show pools")):
             assert (row["sessions"], row["sessions_total"]) == (1, 1)
             assert (row["flows"], row["flows_total"]) == (3, 3)
