@@ -314,7 +314,8 @@ def test_help_tells_every_command(weir, responders):
     for row in rows:
         assert set(row) == {"command", "arguments", "access", "help"}
     assert {row["command"] for row in rows if row["access"] == "write"} == \
-        {"drain", "enable", "disable", "weight", "kill session", "kill flow"}
+        {"drain", "enable", "disable", "weight", "allow", "deny", "forget", "kill session",
+         "kill flow"}
     text = ctl(running, "help").stdout
     for row in rows:
         assert f"{row['command']} {row['arguments']}".rstrip() + "\n" in text
