@@ -21,7 +21,7 @@ SERVER_FIELDS = {
     "pool": str, "name": str, "address": str, "weight": int, "admin": str, "health": str,
     "usable": bool, "reason": str, "sessions": int, "sessions_total": int, "flows": int,
     "flows_total": int, "bytes_in": int, "bytes_out": int, "connect_failures": int, "resets": int,
-    "refused": int,
+    "refused": int, "no_port": int,
 }
 DRAIN_FIELDS = {
     "cause": str, "sessions_left": int, "flows_left": int, "ended_self": int, "ended_quiet": int,
@@ -34,7 +34,7 @@ SESSION_FIELDS = {
 POOL_FIELDS = {
     "name": str, "scheduler": str, "servers": int, "usable": int, "draining": int,
     "sessions": int, "sessions_total": int, "flows": int, "flows_total": int, "bytes_in": int,
-    "bytes_out": int, "connect_failures": int, "resets": int, "refused": int,
+    "bytes_out": int, "connect_failures": int, "resets": int, "refused": int, "no_port": int,
 }
 STATUS_FIELDS = {
     "version": str, "pid": int, "uptime_s": int, "state": str, "workers": int, "sessions": int,
