@@ -85,7 +85,7 @@ struct ports_tally {
 /* One server's: each of our addresses of its family. Immutable. */
 struct ports {
     _Atomic uint32_t references;
-    uint32_t count;
+    uint8_t count; /* at most PORTS_ADDRESSES */
     struct ports_tally *tally[];
 };
 
