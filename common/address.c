@@ -280,6 +280,12 @@ bool inet_address_is_multicast(const union inet_address *address)
     return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_MULTICAST(&address->v6.sin6_addr);
 }
 
+bool inet_address_is_broadcast(const union inet_address *address)
+{
+    return address->any.sa_family == AF_INET &&
+           address->v4.sin_addr.s_addr == htonl(INADDR_BROADCAST);
+}
+
 bool address_is_wildcard(const struct address *address)
 {
     return address_is_inet(address) && inet_address_is_wildcard(&address->inet);

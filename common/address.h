@@ -65,6 +65,8 @@ bool address_is_wildcard(const struct address *address);
 bool inet_address_is_wildcard(const union inet_address *address);
 bool inet_address_is_loopback(const union inet_address *address);
 bool inet_address_is_multicast(const union inet_address *address);
+/* True for 255.255.255.255. */
+bool inet_address_is_broadcast(const union inet_address *address);
 /* As they are, the ports apart. */
 bool inet_address_same_host(const union inet_address *a, const union inet_address *b);
 

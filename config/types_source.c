@@ -23,7 +23,7 @@ static const char *unfit_source(const union inet_address *address)
         return "is the wildcard, not an address of this machine";
     if (inet_address_is_multicast(address))
         return "is a multicast address, which nothing connects from";
-    if (address->any.sa_family == AF_INET && address->v4.sin_addr.s_addr == htonl(INADDR_BROADCAST))
+    if (inet_address_is_broadcast(address))
         return "is the broadcast address, which nothing connects from";
     if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr))
         return "is an IPv4 address within an IPv6 one; write the IPv4 address by itself";

@@ -18,18 +18,23 @@ void source_set_fill(struct source_set *out, const struct config_sources *from)
         memcpy(out->address, from->address, from->count * sizeof(out->address[0]));
 }
 
-static bool is_link_local(const union inet_address *address)
+/* A link-local client leads nowhere beyond its link. */
+static bool is_on_link(const union inet_address *client, const union inet_address *server)
 {
-    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&address->v6.sin6_addr);
+    if (client->any.sa_family != AF_INET6 || !IN6_IS_ADDR_LINKLOCAL(&client->v6.sin6_addr))
+        return true;
+    return IN6_IS_ADDR_LINKLOCAL(&server->v6.sin6_addr) &&
+           client->v6.sin6_scope_id == server->v6.sin6_scope_id;
 }
 
-/* A PROXY header may tell any address. */
+/* A PROXY header may tell any address. A socket that is bound to the broadcast address sends from
+ * one of our own (net/ipv4/af_inet.c). */
 static bool is_reachable(const union inet_address *client, const union inet_address *server)
 {
     return client->any.sa_family == server->any.sa_family && !inet_address_is_multicast(client) &&
-           !inet_address_is_wildcard(client) &&
+           !inet_address_is_wildcard(client) && !inet_address_is_broadcast(client) &&
            (!inet_address_is_loopback(client) || inet_address_is_loopback(server)) &&
-           (!is_link_local(client) || is_link_local(server));
+           is_on_link(client, server);
 }
 
 static bool choose_client(const struct address *server, const union inet_address *client,

@@ -34,7 +34,7 @@ struct source {
  * The one place that says what a new socket to the server is bound to. `client` may be mapped; a
  * probe has none (NULL), and goes from where the kernel likes when the set is of clients. False:
  * the client's address is of another family than the server's, or none that a server elsewhere
- * could answer (loopback, link-local, the wildcard, multicast).
+ * could answer (loopback, another link's, the wildcard, multicast, broadcast).
  */
 must_check bool source_choose(const struct source_set *set, const struct address *server,
                               const union inet_address *client, struct source *out);

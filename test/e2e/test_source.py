@@ -206,6 +206,41 @@ def test_same_client_port_again_and_again(weir, routed, server):
     assert there.peers == 3 * [CLIENT]
 
 
+def datagram_of(told, port=4000):
+    return proxy.v2((told, port), (FRONT, PORT), datagram=True) + told.encode()
+
+
+TELLS_DATAGRAMS = {"protocol": "udp", "proxy_protocol": "required",
+                   "proxy_protocol_from": ["10.99.1.0/24"]}
+
+
+def test_addresses_that_headers_of_datagrams_told(weir, routed):
+    """Many clients behind one socket of the front: servers see each, and none takes another's
+    socket, though they could rest."""
+    told = ["198.51.100.7", "198.51.100.8", "203.0.113.9"]
+    with UdpServer(host=SERVERS[0], port=PORT, namespace=routed.servers) as there, \
+            Client((FRONT, PORT), (CLIENT, 0), namespace=routed.clients) as front:
+        w = start(weir, routed, [there.address], responses=1, udp_quarantine="10ms",
+                  **TELLS_DATAGRAMS)
+        for one in told * 3:
+            assert front.ask(datagram_of(one)) == one.encode()
+        assert [source[0] for _, source in there.seen] == told * 3
+        assert w.admin("show counters")["udp_sockets_reused"] == 0
+        assert {host_of(line["client"]) for line in w.wait_flow_lines(9)} == set(told)
+
+
+def test_client_is_the_source_and_told_too(weir, routed):
+    """A server that wants headers gets them with `source` as well; they agree."""
+    with UdpServer(host=SERVERS[0], port=PORT, namespace=routed.servers) as there, \
+            Client((FRONT, PORT), (CLIENT, 0), namespace=routed.clients) as front:
+        start(weir, routed, [there.address], pool={"send_proxy": "v2"}, **TELLS_DATAGRAMS)
+        front.ask(datagram_of("198.51.100.7", 4711))
+        (data, source), = there.seen
+        head, left = proxy.split(data)
+        assert (source[0], left) == ("198.51.100.7", b"198.51.100.7")
+        assert (head.source, head.destination) == (("198.51.100.7", 4711), (FRONT, PORT))
+
+
 def test_address_that_a_proxy_header_told(weir, routed, server):
     there = server()
     w = start(weir, routed, [there.address], proxy_protocol="required",
@@ -331,14 +366,30 @@ def test_datagrams_of_the_other_family(weir, routed):
         assert [source[0] for _, source in there.seen] == [CLIENT]
 
 
+NOBODY = ["0.0.0.0", "127.0.0.1", "224.0.0.9", "255.255.255.255"]
+
+
 def test_told_address_that_nobody_has(weir, routed, server):
     there = server()
     w = start(weir, routed, [there.address], proxy_protocol="required",
               proxy_protocol_from=["10.99.1.0/24"])
-    for told in ("0.0.0.0", "127.0.0.1", "224.0.0.9"):
+    for told in NOBODY:
         meet_reset(routed, FRONT, CLIENT, proxy.v2((told, 4000), (FRONT, PORT)))
     assert there.peers == []
-    assert [line["end"] for line in w.wait_access(3)] == ["no-source"] * 3
+    assert [line["end"] for line in w.wait_access(len(NOBODY))] == ["no-source"] * len(NOBODY)
+
+
+def test_told_address_of_datagrams_that_nobody_has(weir, routed):
+    """A broadcast as well, which the kernel would replace by weir's own address."""
+    with UdpServer(host=SERVERS[0], port=PORT, namespace=routed.servers) as there, \
+            Client((FRONT, PORT), (CLIENT, 0), namespace=routed.clients) as front:
+        w = start(weir, routed, [there.address], **TELLS_DATAGRAMS)
+        for told in NOBODY:
+            front.send(datagram_of(told))
+        eventually(lambda: w.admin("show counters")["udp_dropped_no_source"] == len(NOBODY), 5,
+                   "they are counted")
+        assert front.ask(datagram_of("198.51.100.7")) == b"198.51.100.7"
+        assert [source[0] for _, source in there.seen] == ["198.51.100.7"]
 
 
 # ---- weir's own ----

@@ -100,14 +100,15 @@ static void same_host_whatever_the_port(void **state)
 static void kinds_of_addresses(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"0.0.0.0:1",  "[::]:1",         "127.8.0.1:1",
-                                        "[::1]:1",    "224.0.0.1:1",    "[ff02::1]:1",
-                                        "10.0.0.1:1", "[2001:db8::1]:1"};
+    static const char *const texts[] = {"0.0.0.0:1",  "[::]:1",          "127.8.0.1:1",
+                                        "[::1]:1",    "224.0.0.1:1",     "[ff02::1]:1",
+                                        "10.0.0.1:1", "[2001:db8::1]:1", "255.255.255.255:1"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         struct address address = parsed(texts[i]);
         assert_int_equal(inet_address_is_wildcard(&address.inet), i / 2 == 0);
         assert_int_equal(inet_address_is_loopback(&address.inet), i / 2 == 1);
         assert_int_equal(inet_address_is_multicast(&address.inet), i / 2 == 2);
+        assert_int_equal(inet_address_is_broadcast(&address.inet), i / 2 == 4);
     }
 }
 

@@ -116,7 +116,8 @@ static void some_clients_cannot_be_a_source(void **state)
         {"127.0.0.1", "10.0.0.9", false},      {"::1", "2001:db8::9", false},
         {"fe80::1%lo", "2001:db8::9", false},  {"fe80::1%lo", "fe80::9%lo", true},
         {"127.0.0.2", "127.0.0.1", true},      {"::1", "::1", true},
-        {"::ffff:0.0.0.0", "10.0.0.9", false},
+        {"::ffff:0.0.0.0", "10.0.0.9", false}, {"255.255.255.255", "10.0.0.9", false},
+        {"fe80::1%lo", "fe80::9%2", false},
     };
     struct source_set set = {.client = true};
 
