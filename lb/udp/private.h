@@ -17,8 +17,9 @@
 /* Sockets at rest, by server: enough that those of one server are found at once. */
 #define SPARE_BINS 256
 
-/* Our addresses towards servers. A machine has few; a further one takes the place of the oldest. */
-#define OWN_ADDRESSES 16
+/* Our addresses towards servers: those of some pools with as many as can be, and elsewhere a
+ * machine has few. A further one takes the place of the oldest. */
+#define OWN_ADDRESSES (4 * CONFIG_SOURCES_MAX)
 
 /* Trains of one batch that are on their way to their flows. */
 #define PARCELS 256

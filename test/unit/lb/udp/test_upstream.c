@@ -467,6 +467,31 @@ static void our_ports_are_counted(void **state)
     world_close(&w);
 }
 
+/* As many addresses as a pool's source can have. */
+static void all_addresses_of_a_source_are_known(void **state)
+{
+    union inet_address asker[CONFIG_SOURCES_MAX];
+    int client[CONFIG_SOURCES_MAX];
+    char text[64];
+    struct world w;
+
+    (void)state;
+    open_dns(&w);
+    w.pool.source.count = 1;
+    world_open_at(&w, "127.0.0.1:0");
+    for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
+        snprintf(text, sizeof(text), "127.0.1.%d:0", i + 1);
+        w.pool.source.address[0] = peer_address(text);
+        client[i] = world_client();
+        asker[i] = world_ask(&w, client[i], 0, "?");
+    }
+    for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
+        assert_true(upstream_is_own(w.udp, &asker[i]));
+        close(client[i]);
+    }
+    world_close(&w);
+}
+
 /* ---- no room in the epoll set ---- */
 
 static void a_full_epoll_set_costs_a_datagram(void **state)
@@ -530,6 +555,7 @@ int main(void)
         cmocka_unit_test(only_one_that_got_all_it_was_owed_rests),
         cmocka_unit_test(a_refusal_during_the_rest_is_read),
         cmocka_unit_test(our_ports_are_counted),
+        cmocka_unit_test(all_addresses_of_a_source_are_known),
         cmocka_unit_test(a_full_epoll_set_costs_a_datagram),
         cmocka_unit_test(a_listener_is_put_into_it_later),
     };
