@@ -42,6 +42,9 @@ enum proxy_tlv_type {
     PROXY_TLV_SSL = 0x20,
 };
 
+/* True for what no reader of headers takes for data: it begins with one signature or the other. */
+bool proxy_header_begins(const uint8_t *bytes, size_t size);
+
 enum proxy_result {
     PROXY_WHOLE,
     PROXY_PARTIAL, /* more bytes may complete it */

@@ -380,6 +380,12 @@ static enum proxy_result match(const uint8_t *bytes, size_t size, const char *si
     return size < length ? PROXY_PARTIAL : PROXY_WHOLE;
 }
 
+bool proxy_header_begins(const uint8_t *bytes, size_t size)
+{
+    return match(bytes, size, PROXY_V1_SIGNATURE, PROXY_V1_SIGNATURE_SIZE) == PROXY_WHOLE ||
+           match(bytes, size, PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE) == PROXY_WHOLE;
+}
+
 enum proxy_result proxy_header_read(const uint8_t *bytes, size_t size, struct proxy_header *out,
                                     const char **why)
 {

@@ -9,7 +9,8 @@
  *        └── (the flow has moved, or its server was not there) ────┘
  *
  * Of a flow that has told its server once, a datagram that begins as a header does has one put in
- * front of it all the same: the receiver would otherwise believe what a client says of itself.
+ * front of it all the same: the receiver would otherwise believe what a client says of itself, or
+ * refuse a line of version 1.
  */
 #include "lb/udp/private.h"
 
@@ -40,6 +41,11 @@ void greet_again(struct flow *flow)
 {
     if (flow->greeting == GREET_DONE)
         flow->greeting = GREET_NEXT;
+}
+
+bool greet_tells_once(const struct flow *flow)
+{
+    return flow->greeting == GREET_NEXT || flow->greeting == GREET_DONE;
 }
 
 bool greet_passes_on(const struct flow *flow)
@@ -116,21 +122,15 @@ void greet_stop(struct flow *flow)
     outbox->prefix.iov_len = 0;
 }
 
-static bool looks_like_header(const uint8_t *bytes, size_t length)
-{
-    return length >= PROXY_V2_SIGNATURE_SIZE &&
-           memcmp(bytes, PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE) == 0;
-}
-
 /* How many datagrams the train begins with that are as the first is. */
 static uint32_t count_alike(const struct train *train, bool *out_looks)
 {
     uint32_t count = 1;
 
-    *out_looks = looks_like_header(train->bytes, MIN(train->length, train->segment));
+    *out_looks = proxy_header_begins(train->bytes, MIN(train->length, train->segment));
     for (size_t at = train->segment; at < train->length; at += train->segment, count++) {
         size_t length = MIN(train->length - at, train->segment);
-        if (looks_like_header(train->bytes + at, length) != *out_looks)
+        if (proxy_header_begins(train->bytes + at, length) != *out_looks)
             break;
     }
     return count;

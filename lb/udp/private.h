@@ -286,6 +286,8 @@ const struct told *told_of(const struct flow *flow);
 void greet_init(struct flow *flow);
 /* Its server, or the program that was there, has not heard of it yet. */
 void greet_again(struct flow *flow);
+/* Then its server knows by the socket whose the other datagrams are. */
+bool greet_tells_once(const struct flow *flow);
 /* Do servers get what the client's own header carried? */
 bool greet_passes_on(const struct flow *flow);
 /* Before and after all that request_send adds and sends. False: the header is larger than any

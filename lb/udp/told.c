@@ -119,15 +119,6 @@ void told_forget(struct flow *flow)
 
 /* ---- headers ---- */
 
-/* True for what has to be a header: it begins as one of either version does. */
-static bool begins_header(const uint8_t *bytes, size_t length)
-{
-    return (length >= PROXY_V2_SIGNATURE_SIZE &&
-            memcmp(bytes, PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE) == 0) ||
-           (length >= PROXY_V1_SIGNATURE_SIZE &&
-            memcmp(bytes, PROXY_V1_SIGNATURE, PROXY_V1_SIGNATURE_SIZE) == 0);
-}
-
 /* False: *out_why says what is wrong with it. */
 static bool read_header(const struct train *datagram, struct proxy_header *out,
                         const char **out_why)
@@ -205,7 +196,7 @@ static uint32_t count_plain(const struct train *train)
     uint32_t count = 0;
 
     for (size_t at = 0; count < train_count(train); at += train->segment, count++) {
-        if (begins_header(train->bytes + at, MIN(train->length - at, train->segment)))
+        if (proxy_header_begins(train->bytes + at, MIN(train->length - at, train->segment)))
             break;
     }
     return count;

@@ -13,8 +13,10 @@
  * counted, and then serves another flow. Only of the same server: a socket that connects again
  * keeps the source address of its first connect (net/ipv4/datagram.c), and it need not connect at
  * all. One whose flow is still owed a reply is closed: the reply must not find another client. And
- * so is one that is bound to its client's address, which no flow of another client could use. A
- * spare one gives way, too, when its local port is the one that a new socket lacks.
+ * so is one that is bound to its client's address, which no flow of another client could use, and
+ * one whose flow tells of its client once: if the header of the next were lost, the server would
+ * take the rest of it for the client before. A spare one gives way, too, when its local port is the
+ * one that a new socket lacks.
  */
 #include "lb/udp/private.h"
 
@@ -279,7 +281,8 @@ void upstream_rest(struct upstream *upstream, uint64_t quarantine_ms)
 {
     struct udp *udp = upstream->udp;
 
-    if (upstream->transparent || udp->resting >= udp->env.rest_limit || udp->draining) {
+    if (upstream->transparent || greet_tells_once(upstream->flow) ||
+        udp->resting >= udp->env.rest_limit || udp->draining) {
         upstream_close(upstream);
         return;
     }
@@ -321,7 +324,7 @@ int upstream_take(struct udp *udp, struct flow *flow, struct server *server, str
 {
     struct upstream *spare = NULL;
 
-    if (!sources_of(flow)->client)
+    if (!sources_of(flow)->client && !greet_tells_once(flow))
         spare = find_spare(udp, server, flow->port->policy->fragment);
     if (spare == NULL)
         return open_upstream(udp, flow, server, out);

@@ -291,6 +291,28 @@ static void refuses_what_is_wrong_and_when_it_is(void **state)
     }
 }
 
+static void either_signature_begins_a_header(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t length;
+        bool begins;
+    } rows[] = {
+        {PROXY_V1_SIGNATURE, PROXY_V1_SIGNATURE_SIZE, true},
+        {PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE, true},
+        {PROXY_V1_SIGNATURE, PROXY_V1_SIGNATURE_SIZE - 1, false},
+        {PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE - 1, false},
+        {"PROXY of another kind", 21, true},
+        {"PROXIES", 7, false},
+        {"", 0, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        assert_int_equal(proxy_header_begins((const uint8_t *)rows[i].bytes, rows[i].length),
+                         rows[i].begins);
+}
+
 static void other_protocols_are_none(void **state)
 {
     (void)state;
@@ -585,6 +607,7 @@ int main(void)
         cmocka_unit_test(a_beginning_is_partial),
         cmocka_unit_test(what_follows_is_left),
         cmocka_unit_test(refuses_what_is_wrong_and_when_it_is),
+        cmocka_unit_test(either_signature_begins_a_header),
         cmocka_unit_test(other_protocols_are_none),
         cmocka_unit_test(the_checksum_covers_all),
         cmocka_unit_test(crc32c_is_the_known_one),

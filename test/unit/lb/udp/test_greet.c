@@ -108,28 +108,58 @@ static void per_packet_flows_tell_each_server(void **state)
     world_close(&w);
 }
 
-/* The server saw another client on it before. */
+static union inet_address greeted_exchange(struct world *w, const char *what)
+{
+    int client = world_client();
+    union inet_address asker;
+
+    world_say(w, client, what);
+    asker = headed_hear(w, 0, client, what);
+    world_answer(w, 0, &asker, client, "yes");
+    world_pass(w, w->policy.quarantine_ms);
+    close(client);
+    return asker;
+}
+
 static void a_flow_on_a_used_socket_tells_again(void **state)
 {
     struct world w;
     union inet_address asker, again;
-    int first, second;
+
+    (void)state;
+    init(&w, CONFIG_SEND_PROXY_EACH);
+    w.policy.responses = 1;
+    world_open_at(&w, "127.0.0.1:0");
+    asker = greeted_exchange(&w, "first");
+    again = greeted_exchange(&w, "second");
+    assert_true(inet_address_equal(&asker, &again));
+    world_close(&w);
+}
+
+/* Were its one header lost, the server would take the rest for the client that the socket had
+ * before. */
+static void a_flow_that_tells_once_shares_no_socket(void **state)
+{
+    struct world w;
+    union inet_address asker, again;
 
     (void)state;
     init(&w, CONFIG_SEND_PROXY_FIRST);
     w.policy.responses = 1;
     world_open_at(&w, "127.0.0.1:0");
-    first = world_client();
-    second = world_client();
-    world_say(&w, first, "first");
-    asker = headed_hear(&w, 0, first, "first");
-    world_answer(&w, 0, &asker, first, "yes");
-    world_pass(&w, w.policy.quarantine_ms);
-    world_say(&w, second, "second");
-    again = headed_hear(&w, 0, second, "second");
-    assert_true(inet_address_equal(&asker, &again));
-    close(first);
-    close(second);
+    asker = greeted_exchange(&w, "first");
+    assert_int_equal(w.udp->resting, 0);
+    again = greeted_exchange(&w, "second");
+    assert_false(inet_address_equal(&asker, &again));
+
+    /* Nor one that rests since before the configuration was read anew. */
+    w.pool.send_proxy_udp = CONFIG_SEND_PROXY_EACH;
+    asker = greeted_exchange(&w, "third");
+    assert_int_equal(w.udp->resting, 1);
+    w.pool.send_proxy_udp = CONFIG_SEND_PROXY_FIRST;
+    again = greeted_exchange(&w, "fourth");
+    assert_false(inet_address_equal(&asker, &again));
+    assert_int_equal(world_metric(&w, METRIC_SOCKETS_REUSED), 0);
     world_close(&w);
 }
 
@@ -430,6 +460,9 @@ static void what_looks_like_a_header_gets_one(void **state)
     (void)headed_read(&w, w.socket[0], train + 200, 100, NULL);
     (void)headed_read(&w, w.socket[0], train + 300, 100, NULL);
     (void)world_hear_train(&w, w.socket[0], train + 400, 150, 100);
+    /* A line of version 1 is no header of datagrams, but those who read headers refuse it. */
+    peer_send(client, "PROXY my words", 14, &w.entry);
+    (void)headed_read(&w, w.socket[0], "PROXY my words", 14, NULL);
     peer_send(client, PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE - 1, &w.entry);
     (void)world_hear_train(&w, w.socket[0], (const uint8_t *)PROXY_V2_SIGNATURE,
                            PROXY_V2_SIGNATURE_SIZE - 1, 100);
@@ -452,6 +485,7 @@ int main(void)
         cmocka_unit_test(none_has_one_otherwise),
         cmocka_unit_test(per_packet_flows_tell_each_server),
         cmocka_unit_test(a_flow_on_a_used_socket_tells_again),
+        cmocka_unit_test(a_flow_that_tells_once_shares_no_socket),
         cmocka_unit_test(the_destination_is_what_the_client_used),
         cmocka_unit_test(the_header_carries_what_was_asked_for),
         cmocka_unit_test(a_run_is_one_message_all_the_same),
