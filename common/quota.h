@@ -24,6 +24,12 @@ must_check static inline bool quota_take(_Atomic uint32_t *count, uint32_t limit
     return false;
 }
 
+/* By a look: a moment later it may be otherwise. */
+static inline bool quota_is_used_up(const _Atomic uint32_t *count, uint32_t limit)
+{
+    return atomic_load_explicit(count, memory_order_relaxed) >= limit;
+}
+
 static inline void quota_give(_Atomic uint32_t *count)
 {
     atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);

@@ -163,21 +163,38 @@ static bool has_turn(struct slot *slot, bool waits)
 
 /* ---- taking ---- */
 
+static const char full_weir[] = "max_connections of weir";
+static const char full_listener[] = "max_connections of the listener";
+
 /* NULL when there is room for one more session, and it is counted; else which limit is reached. */
 static const char *reserve(struct acceptor *acceptor, struct listener *listener)
 {
     if (!quota_take(acceptor->options.sessions_total, acceptor->options.session_limit))
-        return "max_connections of weir";
+        return full_weir;
     if (quota_take(&listener->sessions, listener->limit))
         return NULL;
     quota_give(acceptor->options.sessions_total);
-    return "max_connections of the listener";
+    return full_listener;
+}
+
+/* The same by a look that takes nothing. */
+static const char *limit_reached(const struct acceptor *acceptor, const struct listener *listener)
+{
+    if (quota_is_used_up(acceptor->options.sessions_total, acceptor->options.session_limit))
+        return full_weir;
+    return quota_is_used_up(&listener->sessions, listener->limit) ? full_listener : NULL;
 }
 
 static void unreserve(struct acceptor *acceptor, struct listener *listener)
 {
     quota_give(&listener->sessions);
     quota_give(acceptor->options.sessions_total);
+}
+
+static void wait_for_room(struct slot *slot, const char *full)
+{
+    slot->acceptor->waiting++;
+    pause_slot(slot, full);
 }
 
 enum accepted { ACCEPTED, ACCEPTED_NONE, ACCEPT_AGAIN, ACCEPT_PAUSE };
@@ -224,8 +241,7 @@ static enum accepted accept_one(struct slot *slot)
     const char *full = reserve(acceptor, slot->listener);
 
     if (full != NULL) {
-        acceptor->waiting++;
-        pause_slot(slot, full);
+        wait_for_room(slot, full);
         return ACCEPT_PAUSE;
     }
     memset(&client, 0, sizeof(client));
@@ -239,6 +255,22 @@ static enum accepted accept_one(struct slot *slot)
     return ACCEPTED;
 }
 
+/* May a client be taken by the rates? Who is full asks for no turn: it could not use it, and would
+ * take it from the others at each look for a slot. */
+static bool is_due(struct slot *slot, bool waits)
+{
+    const char *full;
+
+    if (!slot->is_rated)
+        return true;
+    full = limit_reached(slot->acceptor, slot->listener);
+    if (full == NULL)
+        return has_turn(slot, waits);
+    end_turn(slot, false);
+    wait_for_room(slot, full);
+    return false;
+}
+
 static void on_event(void *owner, uint32_t index, uint32_t generation, uint32_t events)
 {
     struct acceptor *acceptor = owner;
@@ -247,7 +279,7 @@ static void on_event(void *owner, uint32_t index, uint32_t generation, uint32_t 
     (void)generation;
     (void)events;
     for (int i = 0; i < ACCEPT_BATCH && slot->watched; i++) {
-        if (slot->is_rated && !has_turn(slot, i == 0))
+        if (!is_due(slot, i == 0))
             return;
         enum accepted got = accept_one(slot);
         if (slot->is_rated)

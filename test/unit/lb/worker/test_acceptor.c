@@ -516,6 +516,40 @@ static void test_who_finds_no_slot_has_not_used_the_rate(void **state)
     desk_close(&desk);
 }
 
+/* Its turns would be the others' losses, at every look for a slot, on each worker. */
+static void test_who_is_full_waits_for_no_turn(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.weir = 1});
+    desk.listener[0].limit = 0;
+    acceptor_start(desk.acceptor);
+    dial(&desk, 1, 1);
+    settle(&desk);
+    assert_int_equal(tcp_sessions(desk.tcp), 1);
+    uint64_t before = atomic_load(&desk.rate.arrival);
+    dial(&desk, 0, 1);
+    settle(&desk);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 1);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_RATE_PAUSES), 0);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 0);
+    assert_int_equal(atomic_load(&desk.rate.arrival), before);
+
+    /* One that has a turn and became full meanwhile gives it back. */
+    desk.listener[0].limit = 1;
+    wheel_advance(&desk.wheel, clock_now_ms() + LATER_MS / 5);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 1);
+    desk.listener[0].limit = 0;
+    wheel_advance(&desk.wheel, clock_now_ms() + 2 * LATER_MS);
+    settle(&desk);
+    assert_int_equal(count(&desk, METRIC_ACCEPT_PAUSES), 2);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 0);
+    assert_int_equal(atomic_load(&desk.rate.arrival), before);
+    desk_close(&desk);
+}
+
 static void test_stop_takes_the_queue_whatever_the_rate(void **state)
 {
     struct desk desk;
@@ -550,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_both_rates_hold),
         cmocka_unit_test(test_an_end_hastens_no_turn),
         cmocka_unit_test(test_who_finds_no_slot_has_not_used_the_rate),
+        cmocka_unit_test(test_who_is_full_waits_for_no_turn),
         cmocka_unit_test(test_stop_takes_the_queue_whatever_the_rate),
     };
 
