@@ -62,7 +62,21 @@ uint64_t rate_claim(struct rate_meter *meter, uint64_t now_us, struct rate_claim
 
     if (claim->arrival <= now)
         (void)make(meter, now, true, claim);
-    return (wait_for(&meter->rate, claim->arrival, now) + US_NS - 1) / US_NS;
+    return rate_claim_wait(meter, now_us, claim);
+}
+
+uint64_t rate_claim_wait(const struct rate_meter *meter, uint64_t now_us,
+                         const struct rate_claim *claim)
+{
+    return (wait_for(&meter->rate, claim->arrival, now_us * US_NS) + US_NS - 1) / US_NS;
+}
+
+uint64_t rate_meter_wait(const struct rate_meter *meter, uint64_t now_us)
+{
+    uint64_t next = atomic_load_explicit(&meter->arrival, memory_order_relaxed);
+    struct rate_claim claim = {.arrival = MAX(next, now_us * US_NS) + meter->rate.interval};
+
+    return rate_claim_wait(meter, now_us, &claim);
 }
 
 bool rate_claim_now(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim)

@@ -65,6 +65,13 @@ struct rate_claim {
  */
 must_check uint64_t rate_claim(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim);
 
+/* Microseconds until a claim that is held may be used; 0 also when its time is past. */
+uint64_t rate_claim_wait(const struct rate_meter *meter, uint64_t now_us,
+                         const struct rate_claim *claim);
+
+/* Microseconds until an event would conform if nobody else came; 0: now. Claims nothing. */
+uint64_t rate_meter_wait(const struct rate_meter *meter, uint64_t now_us);
+
 /* Makes the claim only if it can be used now. */
 must_check bool rate_claim_now(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim);
 

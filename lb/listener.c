@@ -295,6 +295,7 @@ static int listener_init(struct listener *listener, const struct config *config,
     listener->limit = limit_of(from->max_connections);
     listener->flow_limit = limit_of(from->max_flows);
     listener_rate_init(&listener->session_rate, from->session_rate);
+    listener_rate_init(&listener->taken_rate, from->session_rate);
     listener->fd = calloc((size_t)config->weir.workers, sizeof(*listener->fd));
     if (listener->fd == NULL)
         return -ENOMEM;

@@ -29,6 +29,7 @@ struct listener {
     _Atomic uint32_t sessions; /* on all workers */
     _Atomic uint32_t flows;
     struct rate_meter session_rate; /* of new ones, on all workers */
+    struct rate_meter taken_rate;   /* the same, of who is taken where weir has a rate too */
     _Atomic uint32_t throttled;     /* workers on which clients wait for that, or for weir's */
     uint32_t fd_count;              /* = workers */
     int *fd;                        /* of each worker; -1: closed */

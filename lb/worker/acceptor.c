@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/quota.h"
+#include "lb/worker/turns.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,17 +17,13 @@
  * slots. */
 #define PAUSE_MS 100
 
-/* The rates that a client must keep to. */
-enum { OWN_RATE, WEIR_RATE, RATES };
-
 struct slot {
     struct acceptor *acceptor;
     struct listener *listener;
     int fd; /* -1: closed */
     bool watched;
-    bool is_rated;
     bool is_throttled; /* `resume` is when its turn comes */
-    struct rate_claim claim[RATES];
+    struct turns turns;
     uint64_t throttle_told_ms;
     struct wheel_timer resume;
 };
@@ -99,38 +96,14 @@ static void pause_slot(struct slot *slot, const char *why)
 
 /* ---- rates ---- */
 
-static struct rate_meter *meter_of(const struct slot *slot, unsigned which)
-{
-    return which == OWN_RATE ? &slot->listener->session_rate : slot->acceptor->options.session_rate;
-}
-
-static bool is_rated(const struct slot *slot)
-{
-    return rate_meter_limits(meter_of(slot, OWN_RATE)) ||
-           rate_meter_limits(meter_of(slot, WEIR_RATE));
-}
-
 /* Until its turn, on the next millisecond: the wheel has no finer one. */
-static void throttle(struct slot *slot, unsigned which, uint64_t until_us)
+static void throttle(struct slot *slot, const char *why, uint64_t until_us)
 {
-    static const char *const why[RATES] = {"session_rate of the listener", "session_rate of weir"};
-
     rest(slot, (until_us + 999) / 1000);
     slot->is_throttled = true;
     atomic_fetch_add_explicit(&slot->listener->throttled, 1, memory_order_relaxed);
     metrics_add(slot->acceptor->options.metrics, METRIC_ACCEPT_RATE_PAUSES, 1);
-    tell_pause(slot, &slot->throttle_told_ms, why[which]);
-}
-
-/* The next client was taken, or none. */
-static void end_turn(struct slot *slot, bool is_used)
-{
-    for (unsigned which = 0; which < RATES; which++) {
-        if (is_used)
-            rate_claim_use(&slot->claim[which]);
-        else
-            rate_claim_return(meter_of(slot, which), &slot->claim[which]);
-    }
+    tell_pause(slot, &slot->throttle_told_ms, why);
 }
 
 /*
@@ -141,24 +114,14 @@ static void end_turn(struct slot *slot, bool is_used)
 static bool has_turn(struct slot *slot, bool waits)
 {
     uint64_t now_us = clock_now_us();
+    const char *why;
 
-    for (unsigned which = 0; which < RATES; which++) {
-        struct rate_meter *meter = meter_of(slot, which);
-        uint64_t wait_us = 0;
-        if (!rate_meter_limits(meter))
-            continue;
-        if (!waits && !rate_claim_now(meter, now_us, &slot->claim[which])) {
-            end_turn(slot, false);
-            return false;
-        }
-        if (waits)
-            wait_us = rate_claim(meter, now_us, &slot->claim[which]);
-        if (wait_us > 0) {
-            throttle(slot, which, now_us + wait_us);
-            return false;
-        }
-    }
-    return true;
+    if (!waits)
+        return turns_claim_now(&slot->turns, now_us);
+    uint64_t wait_us = turns_claim(&slot->turns, now_us, &why);
+    if (wait_us > 0)
+        throttle(slot, why, now_us + wait_us);
+    return wait_us == 0;
 }
 
 /* ---- taking ---- */
@@ -261,12 +224,12 @@ static bool is_due(struct slot *slot, bool waits)
 {
     const char *full;
 
-    if (!slot->is_rated)
+    if (!turns_limit(&slot->turns))
         return true;
     full = limit_reached(slot->acceptor, slot->listener);
     if (full == NULL)
         return has_turn(slot, waits);
-    end_turn(slot, false);
+    turns_end(&slot->turns, false);
     wait_for_room(slot, full);
     return false;
 }
@@ -282,8 +245,8 @@ static void on_event(void *owner, uint32_t index, uint32_t generation, uint32_t 
         if (!is_due(slot, i == 0))
             return;
         enum accepted got = accept_one(slot);
-        if (slot->is_rated)
-            end_turn(slot, got == ACCEPTED);
+        if (turns_limit(&slot->turns))
+            turns_end(&slot->turns, got == ACCEPTED);
         if (got == ACCEPTED_NONE || got == ACCEPT_PAUSE)
             return;
     }
@@ -306,7 +269,8 @@ int acceptor_new(struct acceptor **out, const struct acceptor_options *options)
         wheel_timer_init(&acceptor->slot[i].resume, on_resume);
         if (listener->config->protocol != CONFIG_PROTOCOL_TCP)
             continue;
-        acceptor->slot[i].is_rated = is_rated(&acceptor->slot[i]);
+        turns_init(&acceptor->slot[i].turns, &listener->session_rate, options->session_rate,
+                   &listener->taken_rate);
         acceptor->slot[i].fd = listener->fd[options->worker];
         listener->fd[options->worker] = -1;
     }

@@ -144,6 +144,25 @@ static void a_claim_slept_through_is_made_anew(void **state)
     assert_int_equal(claim.arrival, (START + 400000) * 1000);
 }
 
+static void a_look_claims_nothing(void **state)
+{
+    (void)state;
+    struct rate_meter meter;
+    struct rate_claim claim = {0};
+    rate_meter_init(&meter, 10, 2);
+    assert_int_equal(rate_meter_wait(&meter, START), 0);
+    assert_true(now_at(&meter, START) && now_at(&meter, START));
+    assert_int_equal(rate_meter_wait(&meter, START), 100000);
+    assert_int_equal(rate_meter_wait(&meter, START + 99999), 1);
+    assert_int_equal(rate_meter_wait(&meter, START + 100000), 0);
+    assert_int_equal(rate_claim(&meter, START, &claim), 100000);
+    assert_int_equal(rate_claim_wait(&meter, START + 40000, &claim), 60000);
+    /* Past: it is not made anew. */
+    assert_int_equal(rate_claim_wait(&meter, START + 900000, &claim), 0);
+    assert_int_equal(claim.arrival, (START + 300000) * 1000);
+    assert_int_equal(rate_meter_wait(&meter, START + 900000), 0);
+}
+
 static void what_is_returned_is_the_next_ones(void **state)
 {
     (void)state;
@@ -272,6 +291,7 @@ int main(void)
         cmocka_unit_test(rest_saves_up_no_more_than_a_burst),
         cmocka_unit_test(those_who_wait_have_their_turns_in_order),
         cmocka_unit_test(a_claim_slept_through_is_made_anew),
+        cmocka_unit_test(a_look_claims_nothing),
         cmocka_unit_test(what_is_returned_is_the_next_ones),
         cmocka_unit_test(threads_share_one_rate),
     };

@@ -121,8 +121,10 @@ static void desk_open_rated(struct desk *desk, uint32_t session_limit, struct ra
     assert_int_equal(tcp_new(&desk->tcp, &env, clock_now_ms()), 0);
     for (size_t i = 0; i < LISTENERS; i++)
         open_listener(desk, i);
-    for (size_t i = 0; i < LISTENERS; i++)
+    for (size_t i = 0; i < LISTENERS; i++) {
         rate_meter_init(&desk->listener[i].session_rate, rates.listener[i], 1);
+        rate_meter_init(&desk->listener[i].taken_rate, rates.listener[i], 1);
+    }
     rate_meter_init(&desk->rate, rates.weir, 1);
     options.tcp = desk->tcp;
     assert_int_equal(acceptor_new(&desk->acceptor, &options), 0);
@@ -476,6 +478,35 @@ static void test_both_rates_hold(void **state)
     desk_close(&desk);
 }
 
+/* So much later has a meter room, by what others do. */
+static void delay(struct rate_meter *meter, uint64_t by_us)
+{
+    atomic_store(&meter->arrival, (clock_now_us() + by_us) * 1000);
+}
+
+/* By then its turn of the listener's own rate is long past, and others wait for the next ones: it
+ * would never come to both at once. But what they take meanwhile is theirs. */
+static void test_a_turn_outlives_the_wait_for_weir(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open_rated(&desk, 100, (struct rates){.listener = {20, 0}, .weir = 20});
+    acceptor_start(desk.acceptor);
+    dial(&desk, 0, 1);
+    until_taken(&desk, 0, 1);
+    uint64_t start_us = clock_now_us();
+    delay(&desk.rate, 200000);
+    delay(&desk.listener[0].taken_rate, 240000);
+    dial(&desk, 0, 1);
+    settle(&desk);
+    assert_int_equal(atomic_load(&desk.listener[0].throttled), 1);
+    delay(&desk.listener[0].session_rate, 3600 * UINT64_C(1000000));
+    until_taken(&desk, 0, 2);
+    assert_true(clock_now_us() - start_us >= 240000);
+    desk_close(&desk);
+}
+
 /* The end of a session makes room, and no turn. */
 static void test_an_end_hastens_no_turn(void **state)
 {
@@ -582,6 +613,7 @@ int main(void)
         cmocka_unit_test(test_each_is_taken_when_it_is_due),
         cmocka_unit_test(test_listeners_share_the_rate_of_weir),
         cmocka_unit_test(test_both_rates_hold),
+        cmocka_unit_test(test_a_turn_outlives_the_wait_for_weir),
         cmocka_unit_test(test_an_end_hastens_no_turn),
         cmocka_unit_test(test_who_finds_no_slot_has_not_used_the_rate),
         cmocka_unit_test(test_who_is_full_waits_for_no_turn),
