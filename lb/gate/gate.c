@@ -39,7 +39,8 @@ struct gate {
     uint8_t prefix_v4; /* of the mapped address */
     uint8_t prefix_v6;
     bool is_dry;
-    bool admits_others; /* those that no network has */
+    bool counts_sessions; /* else sources have a rate at most */
+    bool admits_others;   /* those that no network has */
     struct stripe stripe[STRIPES];
 };
 
@@ -114,6 +115,7 @@ int gate_new(struct gate **out, const struct gate_options *options)
     gate->prefix_v4 = (uint8_t)(96 + MIN(options->prefix_v4, 32));
     gate->prefix_v6 = MIN(options->prefix_v6, 128);
     gate->is_dry = options->dry_run;
+    gate->counts_sessions = options->source_max > 0;
     gate->admits_others = options->allow_count + options->more_allow.count == 0;
     int rc = make_networks(gate, options);
     if (rc == 0)
@@ -226,6 +228,17 @@ enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source
     count_answer(gate, &answer);
     *out_ticket = answer.ticket;
     return answer.verdict;
+}
+
+uint32_t gate_adopt(struct gate *gate, const union inet_address *source, uint64_t now_us)
+{
+    if (gate == NULL || !gate->counts_sessions)
+        return GATE_NO_TICKET;
+    struct sources_answer answer = sources_adopt(gate->sources, tag_of(gate, source), now_us);
+    struct stripe *stripe = own_stripe(gate);
+    add(&stripe->untracked, answer.untracked);
+    add(&stripe->evicted, answer.evicted);
+    return answer.ticket;
 }
 
 void gate_leave(struct gate *gate, uint32_t ticket)

@@ -76,6 +76,13 @@ void gate_free(struct gate **gate);
  */
 enum gate_verdict gate_enter(struct gate *gate, const union inet_address *source, uint64_t now_us,
                              uint32_t *out_ticket);
+/*
+ * A session that another process let in is here now, and is its source's as if it had entered here:
+ * none is refused, whatever the networks and limits are, and no rate is used. The ticket, for
+ * gate_leave, or GATE_NO_TICKET where sessions are not counted. The gate may be NULL.
+ */
+must_check uint32_t gate_adopt(struct gate *gate, const union inet_address *source,
+                               uint64_t now_us);
 /* Nothing for GATE_NO_TICKET, and then the gate may be NULL. */
 void gate_leave(struct gate *gate, uint32_t ticket);
 

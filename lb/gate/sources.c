@@ -59,8 +59,7 @@
 #define USE_MASK ((UINT64_C(1) << USE_BITS) - 1)
 #define STAMP_MASK (UINT64_MAX >> USE_BITS)
 
-/* The use of an entry; from USE_FREE on it is in use. All zeros is a dead entry that never lived.
- */
+/* The use of an entry; from USE_FREE on it is in use. All zeros: dead, and never lived. */
 enum { USE_DEAD, USE_CLAIMED, USE_FRESH, USE_FREE };
 
 static_assert(USE_FREE + SOURCES_MAX_LIMIT == USE_MASK, "all sessions that fit are allowed");
@@ -111,8 +110,8 @@ static uint64_t stamp_fresh(const struct sources *sources, uint64_t stamp, uint6
 static uint64_t stamp_next(const struct sources *sources, uint64_t stamp, uint64_t now,
                            uint32_t count)
 {
-    if (sources->rate.interval == 0)
-        return stamp + 1;
+    if (sources->rate.interval == 0 || count == 0)
+        return stamp_fresh(sources, stamp, now);
     return now + stamp_ahead(sources, stamp, now) + count * sources->rate.interval;
 }
 
@@ -226,7 +225,7 @@ static bool make_only(struct set *set, struct place own, uint64_t tag)
 struct question {
     uint64_t tag;
     uint64_t now;
-    uint32_t count; /* events, at least 1 */
+    uint32_t count; /* events; 0: a session that is there already */
 };
 
 /* A fresh source has all its burst, whatever the stamp of its entry. */
@@ -239,10 +238,12 @@ static uint32_t room_of(const struct sources *sources, uint64_t state, uint64_t 
     return (uint32_t)rate_room(&sources->rate, ahead);
 }
 
-/* The first session is always admitted: both limits are at least 1. */
-static void judge(const struct sources *sources, uint64_t state, const struct question *question,
+/* False: nothing is to be counted. The first session is always admitted: both limits are at least
+ * 1. One that is there already is never refused. */
+static bool judge(const struct sources *sources, uint64_t state, const struct question *question,
                   struct sources_answer *answer)
 {
+    answer->untracked = question->count == 0 && state_use(state) == USE_MASK;
     bool is_full = sources->max > 0 && state_use(state) >= USE_FREE &&
                    state_use(state) - USE_FREE >= sources->max;
     uint32_t room = is_full ? 0 : room_of(sources, state, question->now);
@@ -250,6 +251,7 @@ static void judge(const struct sources *sources, uint64_t state, const struct qu
     answer->verdict = is_full ? GATE_SESSIONS : GATE_RATE;
     if (answer->granted == question->count)
         answer->verdict = GATE_ADMITTED;
+    return question->count > 0 ? answer->granted > 0 : !answer->untracked;
 }
 
 static uint64_t state_after(const struct sources *sources, uint64_t state, uint64_t now,
@@ -267,9 +269,8 @@ static bool try_own(const struct sources *sources, struct set *set, struct place
 {
     if (state_use(own.state) == USE_FRESH && !make_only(set, own, question->tag))
         return false;
-    judge(sources, own.state, question, answer);
     /* The tag may have become ours after the state was read: no refusal for another's sessions. */
-    if (answer->granted == 0)
+    if (!judge(sources, own.state, question, answer))
         return load(set, own.way) == own.state;
     if (!swap(set, own.way, &own.state,
               state_after(sources, own.state, question->now, answer->granted)))
@@ -315,7 +316,7 @@ static void settle(const struct sources *sources, struct set *set, const struct 
 struct sources_answer sources_charge(struct sources *sources, uint64_t tag, uint64_t now_us,
                                      uint32_t count)
 {
-    BUG_ON(count == 0 || (count > 1 && sources->max > 0));
+    BUG_ON(sources->max > 0 ? count > 1 : count == 0);
     struct set *set = &sources->set[tag & (sources->sets - 1)];
     /* Stamps of dead entries that never lived are 0, and the first must be higher. */
     struct question question = {tag, now_us + 1, count};
@@ -349,8 +350,8 @@ static uint32_t sets_for(uint32_t table)
 static void set_limits(struct sources *sources, uint32_t max, uint32_t rate)
 {
     sources->max = MIN(max, SOURCES_MAX_LIMIT);
-    rate = MIN(rate, SOURCES_RATE_LIMIT);
-    sources->rate = rate_make(rate, rate, SECOND_US);
+    sources->rate =
+        rate_make(MIN(rate, SOURCES_RATE_LIMIT), MIN(rate, SOURCES_RATE_LIMIT), SECOND_US);
 }
 
 int sources_new(struct sources **out, uint32_t table, uint32_t max, uint32_t rate)
@@ -366,8 +367,7 @@ int sources_new(struct sources **out, uint32_t table, uint32_t max, uint32_t rat
         return -ENOMEM;
     }
     memset(set, 0, sets * sizeof(*set));
-    sources->set = set;
-    sources->sets = sets;
+    *sources = (struct sources){.set = set, .sets = sets};
     set_limits(sources, max, rate);
     *out = sources;
     return 0;

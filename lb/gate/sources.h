@@ -43,6 +43,14 @@ static inline struct sources_answer sources_enter(struct sources *sources, uint6
     return sources_charge(sources, tag, now_us, 1);
 }
 
+/* A session that is there already, no event, is counted whatever the limits; beyond
+ * SOURCES_MAX_LIMIT it is untracked. Requires: a `max`. */
+static inline struct sources_answer sources_adopt(struct sources *sources, uint64_t tag,
+                                                  uint64_t now_us)
+{
+    return sources_charge(sources, tag, now_us, 0);
+}
+
 void sources_leave(struct sources *sources, uint32_t ticket);
 
 /* Entries in use, and the sessions of them all: exact when no other thread is at it. */

@@ -67,6 +67,11 @@ bool admit_peer(struct tcp *tcp, const struct tcp_policy *policy, const union in
     return enter(tcp, policy, peer, out_ticket);
 }
 
+void admit_again(struct session *session)
+{
+    session->ticket = gate_adopt(session->policy->gate, &session->client, clock_now_us());
+}
+
 bool admit_told(struct session *session)
 {
     if (gate_is_open(session->policy->gate))

@@ -136,7 +136,9 @@ static bool is_done_with_header(struct session *session)
     struct preread *preread = session->preread;
 
     preread->header_done = true;
-    if (admit_told(session))
+    if (preread->admitted)
+        admit_again(session);
+    if (preread->admitted || admit_told(session))
         return true;
     session_end(session, SESSION_END_REFUSED);
     return false;
@@ -278,6 +280,7 @@ int preread_restore(struct session *session, const struct session_record *record
     if (!make(session, admit_is_sender(session->policy, &session->client)))
         return -ENOMEM;
     preread = session->preread;
+    preread->admitted = record->admitted != 0;
     preread->bytes = malloc(size);
     if (preread->bytes == NULL)
         return -ENOMEM;

@@ -91,6 +91,7 @@ static void write_common(const struct session *session, struct session_record *o
         .idle_ms = now - MIN(session->activity_ms, now),
         .deadline_left_ms = session->deadline_ms > now ? session->deadline_ms - now : 0,
         .tries = session->tries,
+        .admitted = preread == NULL || preread->header_done,
     };
     if (told && !is_anew) {
         out->via = preread->peer;
@@ -200,6 +201,7 @@ static void forget(struct session *session)
     relay_discard(session, CLIENT);
     relay_discard(session, SERVER);
     preread_free(session);
+    gate_leave(session->policy->gate, session->ticket);
     tcp->live--;
     slab_put(&tcp->sessions, session);
 }
@@ -218,11 +220,19 @@ static void restore_pool(struct session *session, const struct session_record *r
     }
 }
 
+/* Is its client known, or will a header tell it? */
+static bool knows_client(const struct session *session, const struct session_record *record)
+{
+    return record->state != SESSION_PREREAD || !admit_is_sender(session->policy, &session->client);
+}
+
 static int go_on(struct session *session, struct server *server,
                  const struct session_record *record)
 {
     int failed;
 
+    if (record->admitted && knows_client(session, record))
+        admit_again(session);
     if (record->state == SESSION_PREREAD)
         return preread_restore(session, record);
     failed = preread_remember(session, record);

@@ -30,6 +30,7 @@ struct preread {
     uint32_t size, used;
     uint32_t start;                 /* behind the PROXY header: from here on it is the server's */
     bool header_done;               /* read, or known not to be there */
+    bool admitted;                  /* whom it tells was let in by another process */
     bool told;                      /* it told the client's address and the one that it used */
     union inet_address peer;        /* who is really connected */
     union inet_address destination; /* if told */
@@ -125,6 +126,8 @@ must_check bool admit_peer(struct tcp *tcp, const struct tcp_policy *policy,
                            const union inet_address *peer, uint32_t *out_ticket);
 /* The same for the address that a PROXY header told. */
 must_check bool admit_told(struct session *session);
+/* For a session that another process has let in: it counts here, and is not judged again. */
+void admit_again(struct session *session);
 /* Is it one of those whose PROXY headers are believed? */
 bool admit_is_sender(const struct tcp_policy *policy, const union inet_address *peer);
 /* Counts and tells of a client that is refused. */

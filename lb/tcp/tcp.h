@@ -219,6 +219,7 @@ struct session_record {
     uint64_t lost;
     uint64_t age_us, connect_us, idle_ms, deadline_left_ms;
     uint32_t tries;
+    uint8_t admitted; /* the gate has let it in: it is not asked again */
     uint32_t held[2]; /* bytes read and not yet delivered, in `data` one after the other */
     uint8_t *data;    /* malloc'd, the caller's to free; NULL when nothing is held */
 };

@@ -251,6 +251,45 @@ static void a_full_table_keeps_nobody_out(void **state)
     gate_free(&gate);
 }
 
+static uint32_t adopt(struct gate *gate, const char *text)
+{
+    struct address address;
+    const char *why = NULL;
+    assert_int_equal(address_parse(&address, text, &why), 0);
+    return gate_adopt(gate, &address.inet, 0);
+}
+
+static void what_is_here_already_is_counted(void **state)
+{
+    (void)state;
+    struct network deny[] = {parsed("192.0.2.0/24")};
+    struct gate *gate = made(&(struct gate_options){
+        .deny = deny, .deny_count = 1, .source_max = 1, .prefix_v4 = 24, .prefix_v6 = 64});
+    uint32_t denied = adopt(gate, "192.0.2.1:1"), first = adopt(gate, "198.51.100.1:1"),
+             second = adopt(gate, "198.51.100.2:1");
+    assert_int_not_equal(denied, GATE_NO_TICKET);
+    assert_int_not_equal(first, GATE_NO_TICKET);
+    assert_int_equal(first, second);
+    check(gate, "198.51.100.3:1", GATE_SESSIONS);
+    gate_leave(gate, first);
+    check(gate, "198.51.100.3:1", GATE_SESSIONS);
+    gate_leave(gate, second);
+    check(gate, "198.51.100.3:1", GATE_ADMITTED);
+    gate_leave(gate, denied);
+    struct gate_counts counts;
+    gate_read(gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 1);
+    assert_int_equal(counts.verdict[GATE_SESSIONS], 2);
+    assert_int_equal(counts.verdict[GATE_DENIED], 0);
+    gate_free(&gate);
+    /* Where sessions are not counted there is nothing to give back. */
+    assert_int_equal(adopt(NULL, "192.0.2.1:1"), GATE_NO_TICKET);
+    gate = made(&(struct gate_options){.source_rate = 1});
+    assert_int_equal(adopt(gate, "192.0.2.1:1"), GATE_NO_TICKET);
+    check(gate, "192.0.2.1:1", GATE_ADMITTED);
+    gate_free(&gate);
+}
+
 static void refuses_a_table_that_is_too_large(void **state)
 {
     (void)state;
@@ -267,6 +306,8 @@ static void *come_and_go(void *data)
     for (uint32_t i = 0; i < ROUNDS; i++) {
         uint32_t ticket;
         source.v4.sin_addr.s_addr = i % 3000;
+        if (i % 3 == 0)
+            gate_leave(gate, gate_adopt(gate, &source, i));
         if (gate_enter(gate, &source, i, &ticket) == GATE_ADMITTED)
             gate_leave(gate, ticket);
     }
@@ -310,6 +351,7 @@ int main(void)
         cmocka_unit_test(without_their_rate_datagrams_are_not_counted),
         cmocka_unit_test(a_dry_gate_says_what_it_would_do),
         cmocka_unit_test(a_full_table_keeps_nobody_out),
+        cmocka_unit_test(what_is_here_already_is_counted),
         cmocka_unit_test(refuses_a_table_that_is_too_large),
         cmocka_unit_test(threads_lose_no_count),
     };

@@ -202,6 +202,55 @@ static void forgets_only_what_changes_no_verdict(void **state)
     sources_free(&sources);
 }
 
+/* Whatever the limits; what comes after is judged with it. */
+static void counts_what_is_there_already(void **state)
+{
+    (void)state;
+    struct sources *sources = made(0, 2, 2);
+    struct sources_answer answer[5];
+    for (unsigned i = 0; i < ARRAY_LEN(answer); i++) {
+        answer[i] = sources_adopt(sources, 1, 10 * SECOND + i);
+        assert_int_equal(answer[i].verdict, GATE_ADMITTED);
+        assert_int_not_equal(answer[i].ticket, GATE_NO_TICKET);
+        assert_false(answer[i].untracked);
+    }
+    assert_int_equal(sources_sessions(sources), 5);
+    assert_int_equal(sources_count(sources), 1);
+    assert_int_equal(verdict_of(sources, 1, 11 * SECOND), GATE_SESSIONS);
+    for (unsigned i = 0; i < 3; i++)
+        sources_leave(sources, answer[i].ticket);
+    assert_int_equal(verdict_of(sources, 1, 11 * SECOND), GATE_SESSIONS);
+    sources_leave(sources, answer[3].ticket);
+    assert_int_equal(verdict_of(sources, 1, 11 * SECOND), GATE_ADMITTED);
+    sources_leave(sources, answer[4].ticket);
+    assert_int_equal(verdict_of(sources, 1, 11 * SECOND), GATE_ADMITTED);
+    /* They had used none of the rate; and where it is used up, one more is counted still. */
+    sources_leave(sources, answer[4].ticket);
+    assert_int_equal(verdict_of(sources, 1, 11 * SECOND), GATE_RATE);
+    assert_int_equal(sources_adopt(sources, 1, 11 * SECOND).ticket, answer[4].ticket);
+    assert_int_equal(verdict_of(sources, 1, 12 * SECOND), GATE_SESSIONS);
+    sources_free(&sources);
+}
+
+static void what_is_there_finds_no_room(void **state)
+{
+    (void)state;
+    struct sources *sources = made(SOURCES_WAYS, 1, 0);
+    for (uint64_t tag = 0; tag < SOURCES_WAYS; tag++)
+        assert_false(sources_adopt(sources, tag, 0).untracked);
+    struct sources_answer answer = sources_adopt(sources, 100, 0);
+    assert_true(answer.untracked);
+    assert_int_equal(answer.ticket, GATE_NO_TICKET);
+    for (uint32_t i = 1; i < SOURCES_MAX_LIMIT; i++)
+        assert_int_not_equal(sources_adopt(sources, 3, 0).ticket, GATE_NO_TICKET);
+    answer = sources_adopt(sources, 3, 0);
+    assert_true(answer.untracked);
+    assert_int_equal(answer.ticket, GATE_NO_TICKET);
+    assert_int_equal(sources_sessions(sources), SOURCES_MAX_LIMIT + SOURCES_WAYS - 1);
+    assert_int_equal(verdict_of(sources, 3, 0), GATE_SESSIONS);
+    sources_free(&sources);
+}
+
 /* ---- Threads ---- */
 
 struct play {
@@ -455,6 +504,8 @@ int main(void)
         cmocka_unit_test(grants_of_several_what_there_is),
         cmocka_unit_test(a_full_set_grants_all_to_the_untracked),
         cmocka_unit_test(forgets_only_what_changes_no_verdict),
+        cmocka_unit_test(counts_what_is_there_already),
+        cmocka_unit_test(what_is_there_finds_no_room),
         cmocka_unit_test(threads_keep_the_limit_of_a_handful),
         cmocka_unit_test(threads_keep_the_limit_while_entries_change_hands),
         cmocka_unit_test(threads_count_nothing_where_a_set_is_full),

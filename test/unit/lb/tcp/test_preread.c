@@ -284,6 +284,56 @@ static void test_who_it_is_in_another_process(void **state)
     world_close(&w);
 }
 
+/* Whom a header told is known anew, and is not judged anew: its source has used its rate. Before
+ * the header is whole nobody was judged. */
+static void test_who_was_let_in_is_in_another_process(void **state)
+{
+    struct world w;
+    struct session_record record;
+    struct gate_options options = {
+        .source_max = 1, .source_rate = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_counts counts;
+
+    (void)state;
+    open_edge(&w);
+    assert_int_equal(gate_new(&w.policy.gate, &options), 0);
+    w.usable[0] = false;
+    struct chain chain = world_client(&w);
+    say(chain.client, LINE);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_QUEUED);
+    assert_int_equal(session_export(chain.session, &record), 0);
+    assert_int_equal(record.state, SESSION_PREREAD);
+    assert_int_equal(record.admitted, 1);
+    tcp_reap(w.tcp);
+    assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
+    free(record.data);
+    chain.session = world_newest(&w);
+    assert_int_equal(chain.session->state, SESSION_QUEUED);
+    assert_int_not_equal(chain.session->ticket, GATE_NO_TICKET);
+    gate_read(w.policy.gate, &counts);
+    assert_int_equal(counts.verdict[GATE_ADMITTED], 1);
+    assert_int_equal(counts.verdict[GATE_SESSIONS] + counts.verdict[GATE_RATE], 0);
+
+    struct chain second = world_client(&w);
+    say(second.client, "PROXY TCP4 192.0.2.7 ");
+    WORLD_UNTIL(&w, second.session->preread->used == 21);
+    assert_int_equal(session_export(second.session, &record), 0);
+    assert_int_equal(record.admitted, 0);
+    tcp_reap(w.tcp);
+    assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
+    free(record.data);
+    second.session = world_newest(&w);
+    assert_int_equal(second.session->ticket, GATE_NO_TICKET);
+    say(second.client, &LINE[21]);
+    WORLD_UNTIL(&w, second.session->state == SESSION_ENDED);
+    assert_ended(second.session, SESSION_END_REFUSED);
+    chain_hang_up(&second);
+    session_end(chain.session, SESSION_END_KILLED);
+    chain_hang_up(&chain);
+    world_close(&w);
+    gate_free(&w.policy.gate);
+}
+
 static void test_refused_by_the_address_that_was_told(void **state)
 {
     struct world w;
@@ -344,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_a_fin_behind_the_header_is_a_half_close),
         cmocka_unit_test(test_half_a_header_in_another_process),
         cmocka_unit_test(test_who_it_is_in_another_process),
+        cmocka_unit_test(test_who_was_let_in_is_in_another_process),
         cmocka_unit_test(test_refused_by_the_address_that_was_told),
         cmocka_unit_test(test_one_session_of_a_source_at_once),
     };

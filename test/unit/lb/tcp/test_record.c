@@ -358,6 +358,46 @@ static void an_import_may_find_no_room(void **state)
     world_close(&w);
 }
 
+/* It counts where it comes to, is refused by nothing, and what fails leaves no count behind. */
+static void what_a_source_has_travels(void **state)
+{
+    struct world w;
+    struct chain chain;
+    struct session_record record;
+    struct gate *gate;
+    struct gate_options options = {
+        .source_max = 1, .source_rate = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    uint32_t ticket;
+
+    (void)state;
+    world_init(&w);
+    assert_int_equal(gate_new(&gate, &options), 0);
+    w.policy.gate = gate;
+    world_open_with(&w, WORLD_START_MS, 100);
+    chain = world_chain(&w, 0);
+    union inet_address client = chain.session->client;
+    record = take_out(&w, chain.session);
+    assert_int_equal(record.admitted, 1);
+    /* Another process: its gate has not seen it. */
+    gate_free(&gate);
+    assert_int_equal(gate_new(&gate, &options), 0);
+    w.policy.gate = gate;
+    assert_int_equal(poller_add(&w.poller, record.server_fd, 0, 0), 0);
+    assert_int_equal(session_import(w.tcp, &w.policy, w.server[0], &record), -EEXIST);
+    poller_del(&w.poller, record.server_fd);
+    assert_int_equal(gate_enter(gate, &client, clock_now_us(), &ticket), GATE_ADMITTED);
+    chain.session = bring_in(&w, &record); /* though its source has all it may have */
+    gate_leave(gate, ticket);
+    assert_int_equal(gate_enter(gate, &client, clock_now_us() + 5000000, &ticket), GATE_SESSIONS);
+    chain_greet(&w, &chain);
+    chain_finish(&w, &chain);
+    assert_int_equal(gate_enter(gate, &client, clock_now_us() + 5000000, &ticket), GATE_ADMITTED);
+    gate_leave(gate, ticket);
+    assert_int_equal(world_metric(&w, METRIC_SESSIONS_REFUSED), 0);
+    world_close(&w);
+    gate_free(&gate);
+}
+
 /* Either of the two watches fails; the other is undone, and nothing has changed hands. */
 static void an_import_that_fails_has_not_been(void **state)
 {
@@ -421,6 +461,7 @@ int main(void)
         cmocka_unit_test(a_reset_that_is_being_delivered_travels),
         cmocka_unit_test(ids_are_not_given_out_twice),
         cmocka_unit_test(an_import_may_find_no_room),
+        cmocka_unit_test(what_a_source_has_travels),
         cmocka_unit_test(an_import_that_fails_has_not_been),
         cmocka_unit_test(a_server_comes_with_its_descriptor),
     };
