@@ -31,15 +31,21 @@ bool probe_socket_is_own_error(int error, const struct address *address)
     }
 }
 
+union inet_address probe_socket_source(const struct config_health *settings,
+                                       const struct address *address)
+{
+    if (address->any.sa_family == AF_INET)
+        return settings->source_v4;
+    if (address->any.sa_family == AF_INET6)
+        return settings->source_v6;
+    return (union inet_address){.any.sa_family = AF_UNSPEC};
+}
+
 int probe_socket_connect(int fd, const struct config_health *settings,
                          const struct address *address)
 {
-    struct source from = {0};
+    struct source from = {.address = probe_socket_source(settings, address)};
 
-    if (address->any.sa_family == AF_INET)
-        from.address = settings->source_v4;
-    else if (address->any.sa_family == AF_INET6)
-        from.address = settings->source_v6;
     return -source_connect(fd, &from, address);
 }
 

@@ -17,6 +17,10 @@
  */
 bool probe_socket_is_own_error(int error, const struct address *address);
 
+/* What the settings have it connect from; AF_UNSPEC: whatever fits. */
+union inet_address probe_socket_source(const struct config_health *settings,
+                                       const struct address *address);
+
 /* connect(2) from the source that the settings have for the address's family: 0 or an errno. */
 int probe_socket_connect(int fd, const struct config_health *settings,
                          const struct address *address);

@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "common/text.h"
+#include "lb/health/probe_socket.h"
 #include "lb/health/settings.h"
 
 #include <errno.h>
@@ -21,6 +22,9 @@
  * one that passes probes and fails sessions would be probed as fast as it answers.
  */
 #define DOUBT_GAP_MS 100
+#define SOURCE_CURE                                                                                \
+    "see that the source is an address of this machine and that a way leads from it to the server"
+
 /* That probes cannot start is told again only when none has met that for so long. */
 #define REFUSED_QUIET_MS 60000
 
@@ -128,14 +132,21 @@ void target_assume_up(struct health_target *target, uint64_t now_ms)
 /* ---- Starting ---- */
 
 /* Without descriptors every target comes by here: one line for all of them. */
-static void log_refused(struct health_target *target, uint64_t now_ms)
+static void log_refused(struct health_target *target, int error, uint64_t now_ms)
 {
     struct health *health = target->health;
+    const struct address *to = &target->probe->address;
+    union inet_address from = probe_socket_source(&target->settings, to);
+    bool is_bound = from.any.sa_family != AF_UNSPEC;
+    char address[ADDRESS_TEXT_MAX], source[ADDRESS_TEXT_MAX];
     bool told = health->refused_ms != 0 && now_ms - health->refused_ms < REFUSED_QUIET_MS;
     health->refused_ms = now_ms;
     if (!told)
         log_warn("probes cannot start", LOG_S("server", target->name),
-                 LOG_S("reason", target->report.last_detail));
+                 LOG_S("address", address_format(to, address)),
+                 LOG_S("source", is_bound ? inet_host_format(&from, source) : NULL),
+                 LOG_S("reason", target->report.last_detail),
+                 LOG_S("cure", is_bound && error == -EADDRNOTAVAIL ? SOURCE_CURE : NULL));
 }
 
 static void refused(struct health_target *target, int error, uint64_t now_ms)
@@ -143,7 +154,7 @@ static void refused(struct health_target *target, int error, uint64_t now_ms)
     struct text text;
     text_init(&text, target->report.last_detail, sizeof(target->report.last_detail));
     text_addf(&text, "cannot start: %s", uv_strerror(error));
-    log_refused(target, now_ms);
+    log_refused(target, error, now_ms);
     set_timer(target, now_ms + random_interval(target));
 }
 

@@ -53,7 +53,7 @@
       "A new client's, while too much waited for known ones.")                                     \
     X(DROP_NO_SERVER, "udp_dropped_no_server", "No server was usable.")                            \
     X(DROP_NO_SOURCE, "udp_dropped_no_source",                                                     \
-      "source is \"client\" and the server cannot be sent to from its address.")                   \
+      "From a client that cannot be the source: of another family, or out of reach.")              \
     X(DROP_NO_RESOURCES, "udp_dropped_no_resources", "No descriptor, memory or port for a flow.")  \
     X(DROP_AMPLIFICATION, "udp_dropped_amplification", "A reply beyond what a request allows.")    \
     X(DROP_LOOP, "udp_dropped_loop", "It came from weir itself, or from the server it went to.")   \

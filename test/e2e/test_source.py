@@ -423,3 +423,16 @@ def test_address_that_is_not_there(weir, tcp_server):
                        5, "the log names it")
     assert told["source"] == "192.0.2.5" and "address of this machine" in told["cure"]
     assert w.server("a")["connect_failures"] == 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_probes_from_an_address_that_is_not_there(weir, tcp_server, kind):
+    """They say nothing of the server, and the log says of which one they are, and from where."""
+    there = tcp_server(echo)
+    more = {"send": "probe"} if kind == "udp" else {}
+    w = weir([there.address], pool={"source": ["192.0.2.5"], "health": {"type": kind, **more}})
+    told = eventually(lambda: [line for line in w.log_lines()
+                               if line["event"] == "probes cannot start"], 5, "the log says so")[0]
+    assert (told["server"], told["address"], told["source"]) == ("a", there.address, "192.0.2.5")
+    assert "address of this machine" in told["cure"]
+    assert w.server("a")["health"] == "unknown"
