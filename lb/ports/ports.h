@@ -141,7 +141,7 @@ must_check int ports_new(struct ports_book *book, enum ports_protocol protocol,
 
 /* Held now at most: by our own count, or the kernel's and what was taken since. */
 uint32_t ports_held(const struct ports_tally *tally);
-/* Sockets that weir has open. */
+/* Sockets that weir has open. Workers may ask, too. */
 uint32_t ports_open(const struct ports_tally *tally);
 
 /* Time has passed, and the range may have changed. */

@@ -212,14 +212,28 @@ static bool close_a_spare(struct udp *udp)
     return false;
 }
 
+/* Is a port what is missing? Of an address that is not ours, or is a client's, no spare one has
+ * any.
+ */
+static bool could_use_a_port(const struct upstream *upstream, const struct ports *ports, int error)
+{
+    if (!drop_is_no_port(error) || upstream->transparent)
+        return false;
+    for (uint32_t i = 0; ports != NULL && i < ports->count; i++) {
+        if (ports_open(ports->tally[i]) > 0)
+            return true;
+    }
+    return error != EADDRNOTAVAIL;
+}
+
 static int open_descriptor(struct upstream *upstream, struct server *server)
 {
-    bool listed = server->ports[PORTS_UDP] != NULL;
+    const struct ports *ports = server->ports[PORTS_UDP];
     int failed;
 
     do
-        failed = listed ? open_from_any(upstream, server) : open_from_one(upstream, server);
-    while (drop_is_no_port(-failed) && close_a_spare(upstream->udp));
+        failed = ports != NULL ? open_from_any(upstream, server) : open_from_one(upstream, server);
+    while (could_use_a_port(upstream, ports, -failed) && close_a_spare(upstream->udp));
     if (drop_is_no_port(-failed))
         lack_port(upstream->udp, server);
     return failed;

@@ -196,6 +196,41 @@ static void spare_ones_give_way(void **state)
     network_run(meet_none_but_spare_ones);
 }
 
+/* A pool whose address is not this machine's leaves spare sockets to the others. */
+static void spare_ones_give_way_to_none_that_they_cannot_help(void **state)
+{
+    const union inet_address nobodys = peer_address("192.0.2.5:0");
+    struct world w;
+    int client[2];
+
+    (void)state;
+    open_with_sources(&w);
+    client[0] = world_client();
+    client[1] = world_client();
+    struct server *other = w.server[1];
+    struct ports_user user = {"dns", other->name, &other->address.inet, &nobodys, 1};
+    ports_put(&other->ports[PORTS_UDP]);
+    union inet_address asker = world_ask(&w, client[0], 0, "?");
+    world_answer(&w, 0, &asker, client[0], "!");
+    world_pass(&w, QUARANTINE_MS);
+    w.usable[0] = false;
+    w.usable[1] = true;
+    for (int listed = 0; listed < 2; listed++) {
+        if (listed)
+            assert_int_equal(ports_new(&book, PORTS_UDP, &user, &other->ports[PORTS_UDP]), 0);
+        w.pool.source = (struct source_set){.count = 1, .address = {nobodys}};
+        for (uint64_t i = 1; i <= 2; i++) {
+            world_say(&w, client[1], "?");
+            WORLD_UNTIL(&w, world_metric(&w, METRIC_NO_PORT) == 2 * (uint64_t)listed + i);
+        }
+        assert_int_equal(w.udp->resting, 1);
+    }
+    close(client[0]);
+    close(client[1]);
+    ports_book_deinit(&book);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +238,7 @@ int main(void)
         cmocka_unit_test(outlives_the_server),
         cmocka_unit_test(the_next_address_and_then_none),
         cmocka_unit_test(spare_ones_give_way),
+        cmocka_unit_test(spare_ones_give_way_to_none_that_they_cannot_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
