@@ -12,10 +12,17 @@
 /* So many sessions are looked at between two looks at the clock. */
 #define STRIDE 64
 
+/* Whom a PROXY header has yet to tell is judged then. */
+static bool is_denied(const struct session *session)
+{
+    bool is_known = session->preread == NULL || session->preread->header_done;
+
+    return is_known && gate_denies(session->policy->gate, &session->client);
+}
+
 static bool matches(const struct session *session, const struct traffic_filter *filter)
 {
-    return session->state != SESSION_ENDED &&
-           (!filter->is_denied || gate_denies(session->policy->gate, &session->client)) &&
+    return session->state != SESSION_ENDED && (!filter->is_denied || is_denied(session)) &&
            traffic_matches(filter, session->id, session->policy->listener, session->pool_name,
                            session->server, &session->client);
 }

@@ -356,6 +356,33 @@ static void test_refused_by_the_address_that_was_told(void **state)
     gate_free(&w.policy.gate);
 }
 
+/* Who speaks for others is denied as one of them when a header has told it, and not before. */
+static void test_a_sender_is_not_the_client_that_is_denied(void **state)
+{
+    struct world w;
+    struct gate_options options = {
+        .deny = loopback, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct traffic_filter filter = {.is_within = true, .is_denied = true};
+    uint32_t cursor = 0;
+
+    (void)state;
+    open_edge(&w);
+    filter.within = loopback[0];
+    assert_int_equal(gate_new(&w.policy.gate, &options), 0);
+    struct chain chain = world_client(&w);
+    say(chain.client, "PROXY TCP4 192.0.2.7 ");
+    WORLD_UNTIL(&w, chain.session->preread->used == 21);
+    assert_int_equal(tcp_kill(w.tcp, &filter, SESSION_END_KILLED, &cursor, UINT64_MAX), 0);
+    say(chain.client, &(LINE "hello")[21]);
+    chain.server = world_served(&w, 0);
+    assert_gets(&w, chain.server, "hello");
+    cursor = 0;
+    assert_int_equal(tcp_kill(w.tcp, &filter, SESSION_END_KILLED, &cursor, UINT64_MAX), 0);
+    chain_finish(&w, &chain);
+    world_close(&w);
+    gate_free(&w.policy.gate);
+}
+
 /* The refused never become sessions, and the ticket of one that ends admits the next. */
 static void test_one_session_of_a_source_at_once(void **state)
 {
@@ -396,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_who_it_is_in_another_process),
         cmocka_unit_test(test_who_was_let_in_is_in_another_process),
         cmocka_unit_test(test_refused_by_the_address_that_was_told),
+        cmocka_unit_test(test_a_sender_is_not_the_client_that_is_denied),
         cmocka_unit_test(test_one_session_of_a_source_at_once),
     };
 
