@@ -260,9 +260,14 @@ static void check_listed(struct config_loader *loader, struct config_list list,
 {
     struct reading reading = {.loader = loader, .list = &list};
     char text[NETWORK_TEXT_MAX];
-    for (size_t i = 0; i < list.networks.count && reading.wrong < WRONG_MAX; i++) {
+    for (size_t i = 0; i < list.networks.count; i++) {
         if (!is_allowed(allowed, &list.networks.network[i]))
             continue;
+        if (reading.wrong == WRONG_MAX) {
+            refuse_line(&reading, "so many networks are in both up to here that the rest is not "
+                                  "told");
+            return;
+        }
         reading.line = list.line[i];
         refuse_line(&reading, IN_BOTH, network_format(&list.networks.network[i], text));
     }

@@ -71,7 +71,7 @@ static bool take_kill(struct request *request, const struct listener *listener, 
     if (*out && gate_is_dry(listener->gate)) {
         request_refuse(request,
                        "listener \"%s\" has dry_run = true, so that a denied client whose "
-                       "session is ended would be let in again",
+                       "session is ended would be let in again; leave kill= out",
                        listener->config->name);
         return false;
     }

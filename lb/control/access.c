@@ -16,6 +16,10 @@
 /* Memory was short for dropping rules whose time is over. */
 #define AGAIN_MS 1000
 
+/* Rules that a program says end one after the other, too: each end is a new table and a line, so
+ * what ends within this of the last one waits. */
+#define GATHER_MS 100
+
 static struct gate *gate_at(const struct control *control, size_t i)
 {
     return control->listeners[i].gate;
@@ -78,7 +82,7 @@ static void settle(struct control *control)
 
 static void set_timer(struct control *control);
 
-static bool expire(const struct listener *listener, uint64_t now_ms)
+static bool expire(struct control *control, const struct listener *listener, uint64_t now_ms)
 {
     size_t before, after;
     bool is_done;
@@ -86,9 +90,11 @@ static bool expire(const struct listener *listener, uint64_t now_ms)
     gate_rules(listener->gate, &before);
     is_done = gate_rules_expire(listener->gate, now_ms) == 0;
     gate_rules(listener->gate, &after);
-    if (after < before)
-        log_info("access rules are over", LOG_S("listener", listener->config->name),
-                 LOG_U("over", before - after), LOG_U("left", after));
+    if (after == before)
+        return is_done;
+    control->access.ended_ms = now_ms;
+    log_info("access rules are over", LOG_S("listener", listener->config->name),
+             LOG_U("over", before - after), LOG_U("left", after));
     return is_done;
 }
 
@@ -99,7 +105,7 @@ static void on_timer(uv_timer_t *timer)
     bool is_done = true;
 
     for (size_t i = 0; i < control->config->listener_count; i++)
-        is_done &= expire(&control->listeners[i], now);
+        is_done &= expire(control, &control->listeners[i], now);
     settle(control);
     if (is_done)
         set_timer(control);
@@ -113,6 +119,7 @@ static void set_timer(struct control *control)
 
     for (size_t i = 0; i < control->config->listener_count; i++)
         next = MIN(next, gate_rules_next_ms(gate_at(control, i)));
+    next = MAX(next, control->access.ended_ms + GATHER_MS);
     if (next == UINT64_MAX)
         uv_timer_stop(&control->access.timer);
     else

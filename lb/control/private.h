@@ -26,9 +26,10 @@ struct control_ports {
 
 /* ---- access.c: rules of operators ---- */
 struct control_access {
-    uv_timer_t timer; /* the next end of a rule */
-    bool is_round;    /* `pass` is under way */
-    size_t worker;    /* with this one */
+    uv_timer_t timer;  /* the next end of a rule */
+    uint64_t ended_ms; /* the last one's */
+    bool is_round;     /* `pass` is under way */
+    size_t worker;     /* with this one */
     struct worker_pass pass;
 };
 

@@ -207,6 +207,24 @@ static void an_empty_list_lets_nobody_in_by_mistake(void **state)
     assert_refused("allow_file = \"list\";", "weir.cfg", 4, "holds no network");
 }
 
+static void of_many_in_both_the_first_are_told(void **state)
+{
+    char text[64 * 16] = "";
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+    (void)state;
+    for (unsigned i = 0, at = 0; i < 64; i++)
+        at += (unsigned)snprintf(text + at, sizeof(text) - at, "10.0.0.%u\n", i);
+    put("in", text);
+    put("out", text);
+    assert_int_equal(parse(LISTENER("allow_file = \"in\"; deny_file = \"out\";"), &config, &errors),
+                     -EINVAL);
+    assert_int_equal(errors.count, 21);
+    assert_told(&errors, 19, "out", 20, "the network 10.0.0.19/32 is in allow and in deny");
+    assert_told(&errors, 20, "out", 20, "the rest is not told");
+    config_errors_clear(&errors);
+}
+
 static void what_is_in_both(void **state)
 {
     (void)state;
@@ -295,11 +313,17 @@ static void the_dump_has_the_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(lines_comments_and_blanks), TEST(paths_are_relative_to_the_file),
-        TEST(files_that_cannot_be_read), TEST(lines_that_are_no_networks),
-        TEST(only_the_first_are_told),   TEST(an_empty_list_lets_nobody_in_by_mistake),
-        TEST(what_is_in_both),           TEST(as_many_as_may_be_go_through_the_image),
-        TEST(one_more_is_too_many),      TEST(the_dump_has_the_path),
+        TEST(lines_comments_and_blanks),
+        TEST(paths_are_relative_to_the_file),
+        TEST(files_that_cannot_be_read),
+        TEST(lines_that_are_no_networks),
+        TEST(only_the_first_are_told),
+        TEST(an_empty_list_lets_nobody_in_by_mistake),
+        TEST(of_many_in_both_the_first_are_told),
+        TEST(what_is_in_both),
+        TEST(as_many_as_may_be_go_through_the_image),
+        TEST(one_more_is_too_many),
+        TEST(the_dump_has_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

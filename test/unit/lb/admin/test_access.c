@@ -158,6 +158,7 @@ static void refuses_what_it_cannot_mean(void **state)
     assert_refused(asker, "show access back", "there is no listener \"back\"");
     fill_gate(asker, true);
     assert_refused(asker, "deny front 192.0.2.1 kill=yes", "has dry_run = true");
+    assert_refused(asker, "deny front 192.0.2.1 kill=yes", "; leave kill= out");
 }
 
 static void kills_whom_it_denies(void **state)

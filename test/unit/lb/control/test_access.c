@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "test/unit/lb/worker/site.h"
+#include "test/unit/record.h"
 
 #include <errno.h>
 #include <string.h>
@@ -133,6 +134,29 @@ static void it_ends_in_time(void **state)
     desk_close(&desk);
 }
 
+/* As a program says them, one after the other: their ends are told of together. */
+static void ends_side_by_side_are_few_lines(void **state)
+{
+    struct desk desk;
+    struct record record;
+    uint64_t end = clock_now_ms() + 100;
+    size_t count = 1;
+    unsigned lines = 0;
+
+    (void)state;
+    desk_open(&desk);
+    for (uint8_t i = 0; i < 20; i++)
+        put(&desk, (uint8_t)(8 + i), true, end + 4 * i);
+    begin_record(&record);
+    SITE_UNTIL(control_loop(desk.control), (gate_rules(desk.listener->gate, &count), count == 0));
+    end_record(&record);
+    for (const char *at = record.text; (at = strstr(at, "access rules are over")) != NULL; at++)
+        lines++;
+    assert_in_range(lines, 1, 3);
+    until_settled(&desk);
+    desk_close(&desk);
+}
+
 /* While clients come, and whatever round is under way. */
 static void changes_leave_nothing_behind(void **state)
 {
@@ -169,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_word_counts_at_once),
         cmocka_unit_test(it_ends_in_time),
+        cmocka_unit_test(ends_side_by_side_are_few_lines),
         cmocka_unit_test(changes_leave_nothing_behind),
         cmocka_unit_test(an_end_in_the_middle_of_a_round),
     };
