@@ -89,6 +89,12 @@ def address_of(weir, number):
     return host, int(port)
 
 
+def first_refusal(weir):
+    """The log is written by a thread of its own, after the fact."""
+    return eventually(lambda: [line for line in weir.log_lines()
+                               if line["event"] == "a client was refused"], 5, "it is told")[0]
+
+
 # ---- sessions ----
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -129,8 +135,8 @@ def test_listeners_share_the_rate_of_weir(weir, tcp_server):
         check_pace(first, 50, 5)
         # Those of the other are told late, while the first are waited for; the sum is the last one's.
         assert max(first + second) >= (150 - 5 - 1) / 50
-    assert {line["listener"] for line in w.log_lines()
-            if line.get("why") == "session_rate of weir"} == {"l0", "l1"}
+    eventually(lambda: {line["listener"] for line in w.log_lines()
+                        if line.get("why") == "session_rate of weir"} == {"l0", "l1"}, 5, "told")
 
 
 def test_neither_of_two_listeners_starves(weir, tcp_server):
@@ -216,7 +222,7 @@ def test_a_source_gets_no_more_than_its_rate_of_datagrams(weir, udp_echo, udp_cl
     assert gate["datagrams"] == {"passed": passed + asked, "source-datagram-rate": sent - passed,
                                  "untracked": 0, "evicted": 0, "sources": 2}
     assert gate["sources"] == 0
-    line = next(line for line in w.log_lines() if line["event"] == "a client was refused")
+    line = first_refusal(w)
     assert line["client"].startswith("127.0.0.66:")
     assert line["why"] == "source-datagram-rate"
 
@@ -263,5 +269,5 @@ def test_datagrams_are_charged_to_the_client_told(weir, udp_echo, udp_client):
     eventually(lambda: counters(w)["datagrams_in"] + counters(w)["udp_dropped_rate"] == 60, 5,
                "each was passed on or dropped")
     assert counters(w)["udp_dropped_rate"] >= 30 - 5 - 5 * (time.monotonic() - start)
-    line = next(line for line in w.log_lines() if line["event"] == "a client was refused")
+    line = first_refusal(w)
     assert line["client"] == "192.0.2.99:4711"
