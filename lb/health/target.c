@@ -23,7 +23,7 @@
  */
 #define DOUBT_GAP_MS 100
 #define SOURCE_CURE                                                                                \
-    "see that the source is an address of this machine and that a way leads from it to the server"
+    "see that the source is an address of this machine, with ports left and a way to the server"
 
 /* That probes cannot start is told again only when none has met that for so long. */
 #define REFUSED_QUIET_MS 60000
@@ -131,22 +131,47 @@ void target_assume_up(struct health_target *target, uint64_t now_ms)
 
 /* ---- Starting ---- */
 
-/* Without descriptors every target comes by here: one line for all of them. */
-static void log_refused(struct health_target *target, int error, uint64_t now_ms)
+static union inet_address source_of(const struct health_target *target)
+{
+    return probe_socket_source(&target->settings, &target->probe->address);
+}
+
+/* It will not mend by itself, and it says nothing of other servers' probes. */
+static bool is_source_at_fault(const struct health_target *target, int error)
+{
+    return error == -EADDRNOTAVAIL && source_of(target).any.sa_family != AF_UNSPEC;
+}
+
+/*
+ * Without descriptors every target comes by here: one line for all of them. Who has no source that
+ * can be used is named, each once, at a bounded rate.
+ */
+static bool is_worth_a_line(struct health_target *target, int error, uint64_t now_ms)
 {
     struct health *health = target->health;
-    const struct address *to = &target->probe->address;
-    union inet_address from = probe_socket_source(&target->settings, to);
-    bool is_bound = from.any.sa_family != AF_UNSPEC;
-    char address[ADDRESS_TEXT_MAX], source[ADDRESS_TEXT_MAX];
-    bool told = health->refused_ms != 0 && now_ms - health->refused_ms < REFUSED_QUIET_MS;
+    bool told;
+
+    if (is_source_at_fault(target, error)) {
+        told = target->source_told;
+        target->source_told = told || log_is_due(&health->source_told_ms, now_ms);
+        return target->source_told && !told;
+    }
+    told = health->refused_ms != 0 && now_ms - health->refused_ms < REFUSED_QUIET_MS;
     health->refused_ms = now_ms;
-    if (!told)
-        log_warn("probes cannot start", LOG_S("server", target->name),
-                 LOG_S("address", address_format(to, address)),
-                 LOG_S("source", is_bound ? inet_host_format(&from, source) : NULL),
-                 LOG_S("reason", target->report.last_detail),
-                 LOG_S("cure", is_bound && error == -EADDRNOTAVAIL ? SOURCE_CURE : NULL));
+    return !told;
+}
+
+static void log_refused(const struct health_target *target, int error)
+{
+    union inet_address from = source_of(target);
+    char address[ADDRESS_TEXT_MAX], source[ADDRESS_TEXT_MAX];
+
+    log_warn(
+        "probes cannot start", LOG_S("server", target->name),
+        LOG_S("address", address_format(&target->probe->address, address)),
+        LOG_S("source", from.any.sa_family != AF_UNSPEC ? inet_host_format(&from, source) : NULL),
+        LOG_S("reason", target->report.last_detail),
+        LOG_S("cure", is_source_at_fault(target, error) ? SOURCE_CURE : NULL));
 }
 
 static void refused(struct health_target *target, int error, uint64_t now_ms)
@@ -154,7 +179,8 @@ static void refused(struct health_target *target, int error, uint64_t now_ms)
     struct text text;
     text_init(&text, target->report.last_detail, sizeof(target->report.last_detail));
     text_addf(&text, "cannot start: %s", uv_strerror(error));
-    log_refused(target, error, now_ms);
+    if (is_worth_a_line(target, error, now_ms))
+        log_refused(target, error);
     set_timer(target, now_ms + random_interval(target));
 }
 
@@ -168,6 +194,7 @@ static void start(struct health_target *target, uint64_t now_ms)
         refused(target, rc, now_ms);
         return;
     }
+    target->source_told = false;
     target->phase = TARGET_PROBING;
     set_timer(target, now_ms + (uint64_t)target->settings.timeout);
 }

@@ -21,7 +21,8 @@ struct health {
     struct health_callbacks callbacks;
     struct random_state random;
     struct wheel wheel;
-    uint64_t refused_ms; /* when a probe last could not start; 0: never */
+    uint64_t refused_ms;     /* when a probe last could not start; 0: never */
+    uint64_t source_told_ms; /* when the log last named one that could not by its source */
 
     /* ---- health.c's own ---- */
     probe_find_fn *find;
@@ -62,6 +63,7 @@ struct health_target {
     bool retired;
     bool started; /* at least one probe has been */
     bool suspect;
+    bool source_told; /* that it cannot start from its source */
     bool again; /* the doubt is younger than the probe under way: only the next can speak on it */
     uint64_t started_ms;
     struct verdicts verdicts;

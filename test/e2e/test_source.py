@@ -6,6 +6,7 @@ TESTING.md, issue 4: a server in its own namespace sees the client's address, TC
 import contextlib
 import re
 import socket
+import time
 
 import pytest
 
@@ -428,11 +429,18 @@ def test_address_that_is_not_there(weir, tcp_server):
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_probes_from_an_address_that_is_not_there(weir, tcp_server, kind):
     """They say nothing of the server, and the log says of which one they are, and from where."""
-    there = tcp_server(echo)
+    def refusals():
+        return [line for line in w.log_lines() if line["event"] == "probes cannot start"]
+
+    servers = [tcp_server(echo).address for _ in range(2)]
     more = {"send": "probe"} if kind == "udp" else {}
-    w = weir([there.address], pool={"source": ["192.0.2.5"], "health": {"type": kind, **more}})
-    told = eventually(lambda: [line for line in w.log_lines()
-                               if line["event"] == "probes cannot start"], 5, "the log says so")[0]
-    assert (told["server"], told["address"], told["source"]) == ("a", there.address, "192.0.2.5")
-    assert "address of this machine" in told["cure"]
+    w = weir(servers, pool={"source": ["192.0.2.5"],
+                            "health": {"type": kind, "interval": "100ms", "timeout": "100ms",
+                                       **more}})
+    eventually(lambda: len(refusals()) == 2, 5, "each is named")
+    assert {(told["server"], told["address"], told["source"]) for told in refusals()} == {
+        ("a", servers[0], "192.0.2.5"), ("b", servers[1], "192.0.2.5")}
+    assert all("address of this machine" in told["cure"] for told in refusals())
     assert w.server("a")["health"] == "unknown"
+    time.sleep(1.5)
+    assert len(refusals()) == 2
