@@ -51,7 +51,9 @@ enum ports_level {
 };
 
 /* For whoever reads of it, and knows neither weir nor the kernel well. */
-#define PORTS_CURE "another address in the pool's source, or a wider net.ipv4.ip_local_port_range"
+#define PORTS_CURE                                                                                 \
+    "another address of this machine in the pool's source, or a wider "                            \
+    "net.ipv4.ip_local_port_range"
 
 /* Ports of one address: towards one server, or of UDP towards all. */
 struct ports_tally {

@@ -251,26 +251,6 @@ static void a_spent_flow_hands_its_client_on(void **state)
     scene_close(&s);
 }
 
-/* The one that makes room is the one that tells of the newcomer. */
-static void a_flow_may_go_for_its_own_successor(void **state)
-{
-    struct scene s;
-
-    (void)state;
-    scene_init(&s, CONFIG_PROXY_REQUIRED);
-    s.w.policy.requests = 1;
-    s.w.limit = 1;
-    s.w.reaps = true;
-    scene_start(&s);
-    (void)scene_ask(&s, ALICE, 0, "1");
-    for (int i = 0; i < 3; i++)
-        (void)world_ask(&s.w, s.front, 0, "next");
-    assert_client(world_newest(&s.w), ALICE);
-    assert_int_equal(world_metric(&s.w, METRIC_FLOWS_EVICTED), 3);
-    assert_int_equal(udp_flows(s.w.udp), 1);
-    scene_close(&s);
-}
-
 static void per_packet_datagrams_have_a_client_on_each_server(void **state)
 {
     struct scene s;
@@ -501,7 +481,6 @@ int main(void)
         cmocka_unit_test(a_flow_that_ended_has_no_more_to_say),
         cmocka_unit_test(the_end_of_another_is_none_of_its_business),
         cmocka_unit_test(a_spent_flow_hands_its_client_on),
-        cmocka_unit_test(a_flow_may_go_for_its_own_successor),
         cmocka_unit_test(per_packet_datagrams_have_a_client_on_each_server),
         cmocka_unit_test(local_is_the_senders_own_word),
         cmocka_unit_test(others_are_not_believed),
