@@ -12,7 +12,8 @@
  * its turn and rests until then, so that workers and listeners are served in the order in which
  * they came. A client counts as taken when its connection is, even if the gate then refuses it:
  * what a rate protects is what each one costs. One that could not be taken counts for nothing,
- * unless another listener or worker came for its turn meanwhile.
+ * unless another listener or worker came for its turn meanwhile. A listener at its limit, or weir
+ * at its own, asks for no turn.
  */
 #pragma once
 

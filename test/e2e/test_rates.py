@@ -151,6 +151,26 @@ def test_neither_of_two_listeners_starves(weir, tcp_server):
         assert len(many.served) == 100
 
 
+def test_a_rate_of_its_own_is_no_burden(weir, tcp_server):
+    """A listener with both rates has its share, beside one that has only weir's and a flood."""
+    w = weir([tcp_server(echo, backlog=500).address], weir={"session_rate": 20, "workers": 4},
+             listeners=listeners({"session_rate": 10}, {}))
+    with Crowd(address_of(w, 1), 200), Crowd(address_of(w, 0), 30) as few:
+        times = few.wait(30, timeout=20)
+        assert len(times) == 30 and not few.wrong
+        check_pace(times, 10, 1)
+        assert max(times) < 30 / 10 * 1.5 + 1
+
+
+def test_a_listener_without_room_takes_no_turns(weir, tcp_server):
+    w = weir([tcp_server(echo, backlog=500).address], weir={"session_rate": 20, "workers": 4},
+             listeners=listeners({"max_connections": 1}, {}))
+    with Crowd(address_of(w, 0), 20), Crowd(address_of(w, 1), 60) as others:
+        times = others.wait(60, timeout=20)
+        assert len(times) == 60 and not others.wrong
+        assert max(times) < 60 / 20 * 1.3 + 0.3
+
+
 def test_a_flood_at_one_listener_is_its_own(weir, tcp_server):
     w = weir([tcp_server(echo, backlog=500).address],
              listeners=listeners({"session_rate": 20}, {}))
