@@ -274,9 +274,12 @@ int request_failed(void *owner, void *stream, int error)
         return -1;
     /* The error is of an earlier datagram; this one has not been sent. */
     flow_refused(flow);
+    /* Before the old socket is closed: without an answer from here the batch stays with it. */
+    if (!greet_resume(flow))
+        return -1;
     if (!flow->port->policy->per_packet)
         (void)flow_move(flow, false);
-    return greet_resume(flow) ? flow->upstream->fd : -1;
+    return flow->upstream->fd;
 }
 
 /* ---- receiving ---- */

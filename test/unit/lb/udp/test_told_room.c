@@ -1,4 +1,4 @@
-/* Clients that headers tell of, where flows are at their limit. */
+/* Clients that headers tell of, where there is little room: for flows, or for their headers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,11 +66,50 @@ static void many_clients_of_one_sender_are_bounded(void **state)
     scene_close(&s);
 }
 
+/* A first header that fills a datagram: the bytes of one TLV are passed on. */
+static void fill_a_header(struct scene *s)
+{
+    static uint8_t bytes[HEADED_MAX], tlv[DATAGRAM_MAX - 28 - 1];
+    struct proxy_write header = headed_of(ALICE, "192.0.2.1:53");
+
+    tlv[0] = 0xea;
+    tlv[1] = (uint8_t)((sizeof(tlv) - 3) >> 8);
+    tlv[2] = (uint8_t)((sizeof(tlv) - 3) & 0xff);
+    header.extra = (struct proxy_tlv_view){tlv, sizeof(tlv)};
+    peer_send(s->front, bytes, headed_write(bytes, &header, "1", 1), &s->w.entry);
+    assert_int_equal(headed_read(&s->w, s->w.socket[0], "1", 1, NULL).tlvs.length, sizeof(tlv));
+}
+
+/* Headers have become longer meanwhile. What cannot be told to another server stays: its socket is
+ * the one that the rest of the batch goes to. */
+static void who_cannot_tell_again_does_not_move(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    scene_init(&s, CONFIG_PROXY_REQUIRED);
+    s.w.pool.send_proxy = CONFIG_SEND_PROXY_V2;
+    s.w.pool.send_proxy_udp = CONFIG_SEND_PROXY_FIRST;
+    s.w.pool.send_proxy_tlvs = CONFIG_TLV_RECEIVED;
+    scene_start(&s);
+    fill_a_header(&s);
+    s.w.pool.send_proxy_tlvs |= CONFIG_TLV_CRC32C;
+    s.w.usable[1] = true;
+    world_refuse(&s.w, 0);
+    peer_send(s.front, "2", 1, &s.w.entry);
+    assert_int_equal(send(world_newest(&s.w)->upstream->fd, "earlier", 7, 0), 7);
+    WORLD_UNTIL(&s.w, world_metric(&s.w, METRIC_DROP_REFUSED) > 0);
+    assert_int_equal(world_newest(&s.w)->moves, 0);
+    assert_int_equal(s.w.udp->requests.fd, world_newest(&s.w)->upstream->fd);
+    scene_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flow_may_go_for_its_own_successor),
         cmocka_unit_test(many_clients_of_one_sender_are_bounded),
+        cmocka_unit_test(who_cannot_tell_again_does_not_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
