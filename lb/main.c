@@ -88,7 +88,11 @@ static enum action read_arguments(int argc, char **argv, const char **out_path)
             return ACTION_USAGE;
         }
     }
-    return optind < argc ? ACTION_USAGE : action;
+    if (optind == argc)
+        return action;
+    fprintf(stderr, "weir: it takes no \"%s\": a configuration is named by --config FILE\n",
+            argv[optind]);
+    return ACTION_USAGE;
 }
 
 static struct config *load(struct helper *helper, const char *path)

@@ -61,6 +61,13 @@ def test_unknown_option_is_refused(program):
 
 # ---- the file itself ----
 
+def test_argument_without_its_option_is_named():
+    done = run(BUILD / "weir", "weir.cfg")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        'weir: it takes no "weir.cfg": a configuration is named by --config FILE\n')
+
+
 @pytest.mark.parametrize("program", ["weir", "weirctl"])
 def test_elf_is_hardened(program):
     found = hardening(BUILD / program)
