@@ -470,10 +470,11 @@ static void reads_addresses_of_clients(void **state)
     }
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         snprintf(line, sizeof(line), "show sessions client=%s", wrong[i]);
-        snprintf(error, sizeof(error),
-                 "\"%s\" is not a client's address or network; usage: show sessions [listener=NAME] "
-                 "[pool=NAME] [server=NAME] [client=ADDRESS]",
-                 wrong[i]);
+        snprintf(
+            error, sizeof(error),
+            "\"%s\" is not a client's address or network; usage: show sessions [listener=NAME] "
+            "[pool=NAME] [server=NAME] [client=ADDRESS]",
+            wrong[i]);
         assert_refused(bench, line, error);
     }
 }
