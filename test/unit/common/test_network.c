@@ -11,28 +11,12 @@
 
 #include <cmocka.h>
 
-static struct network parsed(const char *text)
-{
-    struct network network;
-    const char *why = NULL;
-    if (network_parse(&network, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return network;
-}
-
-static union inet_address address_of(const char *text)
-{
-    struct address address;
-    const char *why = NULL;
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
+#include "test/unit/addresses.h"
 
 static bool has(const char *network_text, const char *address_text)
 {
-    struct network network = parsed(network_text);
-    union inet_address address = address_of(address_text);
+    struct network network = network_of(network_text);
+    union inet_address address = endpoint_of(address_text);
     return network_has(&network, &address);
 }
 
@@ -55,7 +39,7 @@ static void reads_what_it_writes(void **state)
         "1111:2222:3333:4444:5555:6666:7777:8888/128",
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        struct network network = parsed(texts[i]);
+        struct network network = network_of(texts[i]);
         char text[NETWORK_TEXT_MAX];
         assert_ptr_equal(network_format(&network, text), text);
         assert_string_equal(text, texts[i]);
@@ -71,7 +55,7 @@ static void reads_other_spellings(void **state)
         {"::ffff:0:0/96", "0.0.0.0/0"}, {"::ffff:192.0.2.1", "192.0.2.1/32"},
     };
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
-        struct network network = parsed(pairs[i][0]);
+        struct network network = network_of(pairs[i][0]);
         char text[NETWORK_TEXT_MAX];
         assert_string_equal(network_format(&network, text), pairs[i][1]);
     }
@@ -80,7 +64,7 @@ static void reads_other_spellings(void **state)
 static void holds_ipv4_mapped(void **state)
 {
     (void)state;
-    struct network ten = parsed("10.0.0.0/8");
+    struct network ten = network_of("10.0.0.0/8");
     assert_int_equal(ten.bits, 104);
     assert_true(IN6_IS_ADDR_V4MAPPED(&ten.address));
     assert_int_equal(ten.address.s6_addr[12], 10);
@@ -139,9 +123,9 @@ static void has_what_it_covers(void **state)
 static void any_of_several(void **state)
 {
     (void)state;
-    struct network network[] = {parsed("10.0.0.0/8"), parsed("2001:db8::/32")};
-    union inet_address v4 = address_of("10.1.2.3:1"), v6 = address_of("[2001:db8::1]:1");
-    union inet_address other = address_of("11.0.0.0:1");
+    struct network network[] = {network_of("10.0.0.0/8"), network_of("2001:db8::/32")};
+    union inet_address v4 = endpoint_of("10.1.2.3:1"), v6 = endpoint_of("[2001:db8::1]:1");
+    union inet_address other = endpoint_of("11.0.0.0:1");
     assert_true(network_any_has(network, 2, &v4));
     assert_true(network_any_has(network, 2, &v6));
     assert_false(network_any_has(network, 1, &v6));

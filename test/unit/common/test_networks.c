@@ -11,18 +11,11 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
+
 #define SEED 20240229
 #define NETWORKS 10000
 #define LOOKS 3000
-
-static struct network parsed(const char *text)
-{
-    struct network network;
-    const char *why = NULL;
-    if (network_parse(&network, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return network;
-}
 
 /* What is found for an address; -1: nothing. */
 static int64_t found(const struct networks *networks, const char *text)
@@ -45,7 +38,7 @@ static struct networks *made(const char *const *texts, size_t count)
     struct networks *networks = NULL;
     assert_true(count <= ARRAY_LEN(network));
     for (size_t i = 0; i < count; i++) {
-        network[i] = parsed(texts[i]);
+        network[i] = network_of(texts[i]);
         value[i] = (uint32_t)i;
     }
     assert_int_equal(networks_new(&networks, network, value, count), 0);

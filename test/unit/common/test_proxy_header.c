@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
+
 /* A string literal with NULs inside, without the one at its end. */
 #define BYTES(literal) .bytes = (literal), .size = sizeof(literal) - 1
 
@@ -376,20 +378,11 @@ static void crc32c_is_the_known_one(void **state)
 
 /* ---- Writing ---- */
 
-static union inet_address inet(const char *text)
-{
-    struct address address;
-    const char *why = NULL;
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
-
 static struct proxy_write writing(unsigned version, const char *source, const char *destination)
 {
     return (struct proxy_write){.version = version,
-                                .source = inet(source),
-                                .destination = inet(destination),
+                                .source = endpoint_of(source),
+                                .destination = endpoint_of(destination),
                                 .type = SOCK_STREAM};
 }
 

@@ -12,24 +12,16 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
 #include "test/unit/network.h"
 
 #define NEVER UINT64_MAX
 
-static union inet_address address_of(const char *text)
-{
-    struct address address;
-    const char *why = NULL;
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
-
 static struct sock_diag_pair pair_of(const char *local, const char *remote)
 {
-    struct sock_diag_pair pair = {.local = address_of(local), .used = 99, .time_wait = 99};
+    struct sock_diag_pair pair = {.local = endpoint_of(local), .used = 99, .time_wait = 99};
     if (remote != NULL)
-        pair.remote = address_of(remote);
+        pair.remote = endpoint_of(remote);
     return pair;
 }
 
@@ -40,7 +32,7 @@ static socklen_t size_of(const union inet_address *address)
 
 static int bound(const char *text, int type)
 {
-    union inet_address address = address_of(text);
+    union inet_address address = endpoint_of(text);
     int on = 1;
     int fd = socket(address.any.sa_family, type | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
@@ -59,7 +51,7 @@ static int listening(const char *text)
 /* From the address, whose port is 0, to the other one. */
 static int connected(const char *from, const char *to, int type)
 {
-    union inet_address remote = address_of(to);
+    union inet_address remote = endpoint_of(to);
     int fd = bound(from, type);
     assert_int_equal(connect(fd, &remote.any, size_of(&remote)), 0);
     return fd;

@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,4 +66,41 @@ static inline struct config *parse_good(const char *text)
     assert_int_equal(errors.count, 0);
     assert_non_null(config);
     return config;
+}
+
+/* As the daemon gets it from the helper. */
+static inline struct config *copy_of(const struct config *config)
+{
+    struct config *copy = NULL;
+    uint8_t *image;
+    size_t size;
+
+    assert_int_equal(config_encode(config, &image, &size), 0);
+    assert_int_equal(config_decode(image, size, &copy), 0);
+    free(image);
+    return copy;
+}
+
+/* Of a text that is good, as the daemon gets it. */
+static inline struct config *parse_copied(const char *text)
+{
+    struct config *config = parse_good(text);
+    struct config *copy = copy_of(config);
+
+    config_free(&config);
+    return copy;
+}
+
+/* A text that is wrong in this one way. */
+static inline void assert_text_refused(const char *text, const char *phrase)
+{
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+    char path[32];
+
+    assert_int_equal(parse_text(text, path, &config, &errors), -EINVAL);
+    assert_int_equal(errors.count, 1);
+    if (strstr(errors.error[0].text, phrase) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", errors.error[0].text, phrase);
+    config_errors_clear(&errors);
 }

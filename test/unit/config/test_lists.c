@@ -258,16 +258,12 @@ static void put_many(const char *name, uint32_t count)
 
 static void as_many_as_may_be_go_through_the_image(void **state)
 {
-    uint8_t *image;
-    size_t size;
-    struct config *decoded;
     (void)state;
     put_many("list", CONFIG_LIST_MAX);
     struct config *config = good(LISTENER("deny_file = \"list\";"));
+    struct config *decoded = copy_of(config);
     const struct config_list *list = &config->listeners[0].deny_file;
     assert_int_equal(list->networks.count, CONFIG_LIST_MAX);
-    assert_int_equal(config_encode(config, &image, &size), 0);
-    assert_int_equal(config_decode(image, size, &decoded), 0);
     const struct config_list *other = &decoded->listeners[0].deny_file;
     assert_int_equal(other->networks.count, CONFIG_LIST_MAX);
     assert_string_equal(other->path, "list");
@@ -276,7 +272,6 @@ static void as_many_as_may_be_go_through_the_image(void **state)
         assert_memory_equal(&other->networks.network[i].address, &list->networks.network[i].address,
                             sizeof(struct in6_addr));
     }
-    free(image);
     config_free(&config);
     config_free(&decoded);
 }

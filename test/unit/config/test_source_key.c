@@ -26,36 +26,20 @@ static void make(char *text, size_t size, const char *pool, const char *bind)
              pool, bind);
 }
 
-/* As the helper sends it. */
 static struct config *parse(const char *pool, const char *bind)
 {
     char text[8192];
-    uint8_t *image;
-    size_t size;
-    struct config *config, *copy = NULL;
 
     make(text, sizeof(text), pool, bind);
-    config = parse_good(text);
-    assert_int_equal(config_encode(config, &image, &size), 0);
-    config_free(&config);
-    assert_int_equal(config_decode(image, size, &copy), 0);
-    free(image);
-    return copy;
+    return parse_copied(text);
 }
 
 static void assert_refused(const char *pool, const char *bind, const char *phrase)
 {
     char text[8192];
-    char path[32];
-    struct config_errors errors = {0};
-    struct config *config = NULL;
 
     make(text, sizeof(text), pool, bind);
-    assert_int_equal(parse_text(text, path, &config, &errors), -EINVAL);
-    assert_int_equal(errors.count, 1);
-    if (strstr(errors.error[0].text, phrase) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", errors.error[0].text, phrase);
-    config_errors_clear(&errors);
+    assert_text_refused(text, phrase);
 }
 
 static void it_is_not_set(void **state)

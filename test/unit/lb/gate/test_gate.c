@@ -10,17 +10,10 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
+
 #define THREADS 4
 #define ROUNDS 200000
-
-static struct network parsed(const char *text)
-{
-    struct network network;
-    const char *why = NULL;
-    if (network_parse(&network, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return network;
-}
 
 static struct gate *made(const struct gate_options *options)
 {
@@ -77,8 +70,9 @@ static void admits_all_without_options(void **state)
 static void the_longest_match_decides(void **state)
 {
     (void)state;
-    struct network allow[] = {parsed("10.0.0.0/8"), parsed("10.1.2.0/24"), parsed("192.0.2.0/24")};
-    struct network deny[] = {parsed("10.1.0.0/16"), parsed("192.0.2.0/24")};
+    struct network allow[] = {network_of("10.0.0.0/8"), network_of("10.1.2.0/24"),
+                              network_of("192.0.2.0/24")};
+    struct network deny[] = {network_of("10.1.0.0/16"), network_of("192.0.2.0/24")};
     struct gate *gate = made(
         &(struct gate_options){.allow = allow, .allow_count = 3, .deny = deny, .deny_count = 2});
     check(gate, "10.0.0.1:1", GATE_ADMITTED);
@@ -99,7 +93,7 @@ static void the_longest_match_decides(void **state)
 static void without_allow_all_others_come_in(void **state)
 {
     (void)state;
-    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct network deny[] = {network_of("10.0.0.0/8")};
     struct gate *gate = made(&(struct gate_options){.deny = deny, .deny_count = 1});
     check(gate, "10.0.0.1:1", GATE_DENIED);
     check(gate, "11.0.0.1:1", GATE_ADMITTED);
@@ -152,7 +146,7 @@ static uint32_t charged(struct gate *gate, const char *text, uint32_t count)
 static void limits_the_rate_of_datagrams(void **state)
 {
     (void)state;
-    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct network deny[] = {network_of("10.0.0.0/8")};
     struct gate *gate = made(&(struct gate_options){
         .deny = deny, .deny_count = 1, .datagram_rate = 10, .prefix_v4 = 24, .prefix_v6 = 64});
     assert_true(gate_limits_datagrams(gate));
@@ -214,7 +208,7 @@ static void without_their_rate_datagrams_are_not_counted(void **state)
 static void a_dry_gate_says_what_it_would_do(void **state)
 {
     (void)state;
-    struct network deny[] = {parsed("10.0.0.0/8")};
+    struct network deny[] = {network_of("10.0.0.0/8")};
     struct gate *gate = made(&(struct gate_options){.deny = deny,
                                                     .deny_count = 1,
                                                     .source_max = 1,
@@ -262,7 +256,7 @@ static uint32_t adopt(struct gate *gate, const char *text)
 static void what_is_here_already_is_counted(void **state)
 {
     (void)state;
-    struct network deny[] = {parsed("192.0.2.0/24")};
+    struct network deny[] = {network_of("192.0.2.0/24")};
     struct gate *gate = made(&(struct gate_options){
         .deny = deny, .deny_count = 1, .source_max = 1, .prefix_v4 = 24, .prefix_v6 = 64});
     uint32_t denied = adopt(gate, "192.0.2.1:1"), first = adopt(gate, "198.51.100.1:1"),

@@ -14,14 +14,7 @@
 
 #include <cmocka.h>
 
-static struct network parsed(const char *text)
-{
-    struct network network;
-    const char *why = NULL;
-    if (network_parse(&network, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return network;
-}
+#include "test/unit/addresses.h"
 
 static struct gate *made(const struct gate_options *options)
 {
@@ -32,24 +25,17 @@ static struct gate *made(const struct gate_options *options)
 
 static bool comes_in(struct gate *gate, const char *host)
 {
-    struct address address;
-    char text[64];
-    const char *why = NULL;
+    const union inet_address address = host_of(host);
     uint32_t ticket;
-    if (strchr(host, ':') != NULL)
-        snprintf(text, sizeof(text), "[%s]:1", host);
-    else
-        snprintf(text, sizeof(text), "%s:1", host);
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", host, why);
-    enum gate_verdict verdict = gate_enter(gate, &address.inet, 0, &ticket);
+    enum gate_verdict verdict = gate_enter(gate, &address, 0, &ticket);
     gate_leave(gate, ticket);
     return verdict == GATE_ADMITTED;
 }
 
 static void put(struct gate *gate, const char *network, bool denies, uint64_t until_ms)
 {
-    struct gate_rule rule = {.network = parsed(network), .denies = denies, .until_ms = until_ms};
+    struct gate_rule rule = {
+        .network = network_of(network), .denies = denies, .until_ms = until_ms};
     assert_int_equal(gate_rule_put(gate, &rule), 0);
 }
 
@@ -65,7 +51,7 @@ static void allow(struct gate *gate, const char *network)
 
 static int forget(struct gate *gate, const char *network)
 {
-    struct network wanted = parsed(network);
+    struct network wanted = network_of(network);
     return gate_rule_drop(gate, &wanted);
 }
 
@@ -91,7 +77,7 @@ static void a_gate_without_limits_is_open_until_a_rule(void **state)
 static void a_first_rule_that_allows_shuts_nobody_out(void **state)
 {
     (void)state;
-    struct network denied = parsed("10.0.0.0/8");
+    struct network denied = network_of("10.0.0.0/8");
     struct gate *gate = made(&(struct gate_options){.deny = &denied, .deny_count = 1});
     allow(gate, "10.1.0.0/16");
     assert_true(gate_admits_others(gate));
@@ -104,8 +90,8 @@ static void a_first_rule_that_allows_shuts_nobody_out(void **state)
 static void the_longest_counts_whoever_said_it(void **state)
 {
     (void)state;
-    struct network allowed[] = {parsed("10.0.0.0/8"), parsed("2001:db8::/32")};
-    struct network denied[] = {parsed("10.1.1.0/24")};
+    struct network allowed[] = {network_of("10.0.0.0/8"), network_of("2001:db8::/32")};
+    struct network denied[] = {network_of("10.1.1.0/24")};
     struct gate *gate = made(&(struct gate_options){
         .allow = allowed, .allow_count = 2, .deny = denied, .deny_count = 1});
     deny(gate, "10.1.0.0/16");
@@ -124,7 +110,7 @@ static void the_longest_counts_whoever_said_it(void **state)
 static void of_the_very_same_network_the_operators_word_counts(void **state)
 {
     (void)state;
-    struct network denied[] = {parsed("10.0.0.0/8")}, allowed[] = {parsed("192.0.2.0/24")};
+    struct network denied[] = {network_of("10.0.0.0/8")}, allowed[] = {network_of("192.0.2.0/24")};
     struct gate *gate = made(&(struct gate_options){
         .allow = allowed, .allow_count = 1, .deny = denied, .deny_count = 1});
     allow(gate, "10.0.0.0/8");
@@ -158,7 +144,7 @@ static void there_may_be_so_many(void **state)
         gate_retire(gate);
         gate_reclaim(gate);
     }
-    struct gate_rule one_more = {.network = parsed("192.0.2.0/24"), .until_ms = UINT64_MAX};
+    struct gate_rule one_more = {.network = network_of("192.0.2.0/24"), .until_ms = UINT64_MAX};
     assert_int_equal(gate_rule_put(gate, &one_more), -ENOSPC);
     assert_true(comes_in(gate, "192.0.2.1"));
     assert_false(comes_in(gate, "10.15.255.1"));
@@ -265,7 +251,7 @@ static void see_all(struct crowd *crowd)
 static void changes_while_others_enter(void **state)
 {
     (void)state;
-    struct network denied = parsed("203.0.113.0/24");
+    struct network denied = network_of("203.0.113.0/24");
     struct crowd crowd = {.gate = made(&(struct gate_options){.deny = &denied, .deny_count = 1})};
     struct member member[THREADS];
     for (unsigned i = 0; i < THREADS; i++) {

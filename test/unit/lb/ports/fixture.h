@@ -10,21 +10,13 @@
 #pragma once
 
 #include "lb/ports/ports.h"
+#include "test/unit/addresses.h"
 
 #define RANGE 1000
 
 static struct ports_book book;
 static struct port_range range;
 static uint64_t now;
-
-static inline union inet_address address_of(const char *text)
-{
-    struct address address;
-    const char *why = NULL;
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
 
 static inline void fixture_begin(void)
 {
@@ -44,11 +36,11 @@ static inline struct ports *ports_of(enum ports_protocol protocol, const char *s
                                      const char *const *source_text)
 {
     union inet_address source[PORTS_ADDRESSES];
-    union inet_address server = address_of(server_text);
+    union inet_address server = endpoint_of(server_text);
     struct ports_user user = {"web", "a", &server, source, 0};
     struct ports *ports = NULL;
     for (; source_text[user.source_count] != NULL; user.source_count++)
-        source[user.source_count] = address_of(source_text[user.source_count]);
+        source[user.source_count] = endpoint_of(source_text[user.source_count]);
     assert_int_equal(ports_new(&book, protocol, &user, &ports), 0);
     return ports;
 }

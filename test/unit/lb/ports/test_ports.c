@@ -169,8 +169,8 @@ static void an_open_socket_is_adopted(void **state)
 {
     (void)state;
     struct ports *ports = two_of(PORTS_TCP);
-    union inet_address ours = address_of("10.0.0.6:41234");
-    union inet_address foreign = address_of("10.0.0.7:41234");
+    union inet_address ours = endpoint_of("10.0.0.6:41234");
+    union inet_address foreign = endpoint_of("10.0.0.7:41234");
     assert_int_equal(ports_adopt(ports, &ours), 1);
     assert_int_equal(ports_open(ports->tally[1]), 1);
     assert_int_equal(ports_adopt(ports, &foreign), PORTS_NONE);

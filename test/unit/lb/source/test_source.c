@@ -7,24 +7,15 @@
 #include <cmocka.h>
 
 #include "lb/source/source.h"
+#include "test/unit/addresses.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-static union inet_address address_of(const char *text)
-{
-    union inet_address address;
-    const char *why = NULL;
-
-    if (inet_address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return address;
-}
-
 static struct address server_at(const char *text)
 {
-    struct address server = {.inet = address_of(text)};
+    struct address server = {.inet = host_of(text)};
 
     server.length = server.any.sa_family == AF_INET ? sizeof(server.v4) : sizeof(server.v6);
     return server;
@@ -37,7 +28,7 @@ static struct source_set set_of(const char *const *texts, size_t count)
     struct source_set set;
 
     for (size_t i = 0; i < count; i++)
-        address[i] = address_of(texts[i]);
+        address[i] = host_of(texts[i]);
     source_set_fill(&set, &from);
     memset(address, 0xff, sizeof(address)); /* the set has its own */
     return set;
@@ -45,7 +36,7 @@ static struct source_set set_of(const char *const *texts, size_t count)
 
 static void assert_source(const struct source *source, const char *text)
 {
-    union inet_address wanted = address_of(text);
+    union inet_address wanted = host_of(text);
 
     assert_true(inet_address_equal(&source->address, &wanted));
 }
@@ -56,7 +47,7 @@ static void nothing_is_chosen_where_nothing_is_said(void **state)
 {
     static const struct source_set none;
     struct address server = server_at("10.0.0.9");
-    union inet_address client = address_of("192.0.2.1");
+    union inet_address client = host_of("192.0.2.1");
     struct source source;
 
     (void)state;
@@ -70,7 +61,7 @@ static void the_first_of_the_servers_family(void **state)
     static const char *const texts[] = {"2001:db8::5", "10.0.0.5", "10.0.0.6", "2001:db8::6"};
     struct source_set set = set_of(texts, ARRAY_LEN(texts));
     struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
-    union inet_address client = address_of("192.0.2.1");
+    union inet_address client = host_of("192.0.2.1");
     struct source source;
 
     (void)state;
@@ -87,7 +78,7 @@ static void a_client_is_folded_and_keeps_no_port(void **state)
 {
     struct source_set set = {.client = true};
     struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
-    union inet_address client = address_of("::ffff:192.0.2.1");
+    union inet_address client = host_of("::ffff:192.0.2.1");
     struct source source;
 
     (void)state;
@@ -95,7 +86,7 @@ static void a_client_is_folded_and_keeps_no_port(void **state)
     assert_true(source_choose(&set, &four, &client, &source));
     assert_source(&source, "192.0.2.1");
     assert_true(source.transparent);
-    client = address_of("2001:db8:1::1");
+    client = host_of("2001:db8:1::1");
     client.v6.sin6_port = htons(4711);
     assert_true(source_choose(&set, &six, &client, &source));
     assert_source(&source, "2001:db8:1::1");
@@ -124,7 +115,7 @@ static void some_clients_cannot_be_a_source(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         struct address server = server_at(pairs[i].server);
-        union inet_address client = address_of(pairs[i].client);
+        union inet_address client = host_of(pairs[i].client);
         struct source source;
         assert_int_equal(source_choose(&set, &server, &client, &source), pairs[i].can);
     }
@@ -148,7 +139,7 @@ static int listen_at(struct address *address, int type)
 static void assert_connects(const char *text, const char *server_text, int type)
 {
     struct address server = server_at(server_text);
-    struct source source = {.address = address_of(text)};
+    struct source source = {.address = host_of(text)};
     union inet_address own = {0};
     socklen_t length = sizeof(own);
     int listener = listen_at(&server, type);
@@ -174,7 +165,7 @@ static void a_server_sees_the_source(void **state)
 /* A bind takes no port: two servers may be connected to from the same one. */
 static void the_port_comes_with_the_connect(void **state)
 {
-    struct source source = {.address = address_of("127.0.0.5")};
+    struct source source = {.address = host_of("127.0.0.5")};
     union inet_address own = {0};
     socklen_t length = sizeof(own);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -189,8 +180,8 @@ static void the_port_comes_with_the_connect(void **state)
 static void what_fails_is_ours(void **state)
 {
     struct address local = server_at("127.0.0.1"), remote = server_at("192.0.2.9");
-    struct source foreign = {.address = address_of("192.0.2.7")};
-    struct source loopback = {.address = address_of("127.0.0.1")};
+    struct source foreign = {.address = host_of("192.0.2.7")};
+    struct source loopback = {.address = host_of("127.0.0.1")};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     (void)state;
@@ -211,7 +202,7 @@ static void a_transparent_socket_has_any_address(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        struct source source = {.address = address_of(texts[i]), .transparent = true};
+        struct source source = {.address = host_of(texts[i]), .transparent = true};
         union inet_address own = {0};
         socklen_t length = sizeof(own);
         int fd = socket(source.address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -10,22 +10,14 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
 #include "test/unit/lb/tcp/world.h"
 
 /* ---- from where ---- */
 
-static union inet_address host(const char *text)
-{
-    union inet_address address;
-    const char *why;
-
-    assert_int_equal(inet_address_parse(&address, text, &why), 0);
-    return address;
-}
-
 static void assert_peer(int fd, const char *text)
 {
-    union inet_address peer = {0}, wanted = host(text);
+    union inet_address peer = {0}, wanted = host_of(text);
     socklen_t length = sizeof(peer);
 
     assert_int_equal(getpeername(fd, &peer.any, &length), 0);
@@ -39,7 +31,8 @@ static void a_server_is_connected_to_from_the_source(void **state)
 
     (void)state;
     world_open(&w);
-    w.pool.source = (struct source_set){.count = 2, .address = {host("::1"), host("127.0.0.5")}};
+    w.pool.source =
+        (struct source_set){.count = 2, .address = {host_of("::1"), host_of("127.0.0.5")}};
     chain = world_chain(&w, 0);
     assert_peer(chain.server, "127.0.0.5");
     chain_greet(&w, &chain);
@@ -56,7 +49,7 @@ static void a_source_that_is_not_there_is_our_own_fault(void **state)
     (void)state;
     world_open(&w);
     w.usable[1] = true;
-    w.pool.source = (struct source_set){.count = 1, .address = {host("192.0.2.5")}};
+    w.pool.source = (struct source_set){.count = 1, .address = {host_of("192.0.2.5")}};
     chain = world_client(&w);
     assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
     assert_ended(chain.session, SESSION_END_NO_RESOURCES);
@@ -81,7 +74,7 @@ static void a_server_is_connected_to_from_the_client(void **state)
         skip();
     world_open(&w);
     w.pool.source.client = true;
-    union inet_address client = host("127.0.0.77");
+    union inet_address client = host_of("127.0.0.77");
     chain.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(chain.client, &client.any, sizeof(client.v4)), 0);
     assert_int_equal(
@@ -102,7 +95,7 @@ static void a_client_that_cannot_be_the_source_is_refused(void **state)
 {
     struct world w;
     struct chain chain = {.server = -1};
-    union inet_address told = host("2001:db8::1");
+    union inet_address told = host_of("2001:db8::1");
 
     (void)state;
     world_open(&w);

@@ -10,24 +10,16 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
 #include "test/unit/lb/tcp/world.h"
 #include "test/unit/network.h"
 
 static struct ports_book book;
 
-static union inet_address host(const char *text)
-{
-    union inet_address address;
-    const char *why;
-
-    assert_int_equal(inet_address_parse(&address, text, &why), 0);
-    return address;
-}
-
 /* Server `i` is connected to from 127.0.0.5 and 127.0.0.6. */
 static void give_sources(struct world *w, size_t i)
 {
-    const union inet_address source[] = {host("127.0.0.5"), host("127.0.0.6")};
+    const union inet_address source[] = {host_of("127.0.0.5"), host_of("127.0.0.6")};
     struct server *server = w->server[i];
     struct ports_user user = {"web", server->name, &server->address.inet, source,
                               ARRAY_LEN(source)};
@@ -156,7 +148,7 @@ static void it_goes_along_with_a_hand_over(void **state)
 /* Somebody else's connections to server `i`. */
 static void take_ports(struct world *w, size_t i, const char *from, int fds[2])
 {
-    union inet_address source = host(from);
+    union inet_address source = host_of(from);
 
     for (int n = 0; n < 2; n++) {
         fds[n] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

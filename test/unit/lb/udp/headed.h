@@ -26,8 +26,8 @@ static inline size_t headed_write(uint8_t *out, const struct proxy_write *header
 static inline struct proxy_write headed_of(const char *source, const char *destination)
 {
     return (struct proxy_write){.version = 2,
-                                .source = peer_address(source),
-                                .destination = peer_address(destination),
+                                .source = endpoint_of(source),
+                                .destination = endpoint_of(destination),
                                 .type = SOCK_DGRAM};
 }
 

@@ -10,6 +10,7 @@
 
 #include "common/address.h"
 #include "common/base.h"
+#include "test/unit/addresses.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -31,16 +32,6 @@ static inline socklen_t peer_length(const union inet_address *address)
     return address->any.sa_family == AF_INET ? sizeof(address->v4) : sizeof(address->v6);
 }
 
-static inline union inet_address peer_address(const char *text)
-{
-    struct address address;
-    const char *why;
-
-    if (address_parse(&address, text, &why) < 0)
-        fail_msg("%s: %s", text, why);
-    return address.inet;
-}
-
 static inline union inet_address peer_name(int fd)
 {
     union inet_address address = {0};
@@ -52,7 +43,7 @@ static inline union inet_address peer_name(int fd)
 
 static inline int peer_socket(const char *text)
 {
-    union inet_address address = peer_address(text);
+    union inet_address address = endpoint_of(text);
     int fd = socket(address.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);

@@ -67,7 +67,7 @@ static inline union inet_address scene_ask(struct scene *s, const char *client, 
 
 static inline void assert_client(const struct flow *flow, const char *client)
 {
-    union inet_address is = flow_client(flow), expected = peer_address(client);
+    union inet_address is = flow_client(flow), expected = endpoint_of(client);
 
     assert_true(inet_address_equal(&is, &expected));
 }

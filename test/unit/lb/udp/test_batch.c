@@ -316,13 +316,6 @@ static void a_tray_knows_the_address_that_was_used(void **state)
     close(receiver);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,5 +334,6 @@ int main(void)
         cmocka_unit_test(a_tray_takes_trains),
         cmocka_unit_test(a_tray_knows_the_address_that_was_used),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

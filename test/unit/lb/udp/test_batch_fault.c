@@ -328,13 +328,6 @@ static void nothing_is_tried_in_a_circle(void **state)
     sender_close(&s);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,5 +342,6 @@ int main(void)
         cmocka_unit_test(what_takes_another_way_begins_anew),
         cmocka_unit_test(nothing_is_tried_in_a_circle),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -274,13 +274,6 @@ static void a_datagram_that_was_not_taken_does_not_use_the_lead_up(void **state)
     sender_close(&s);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,5 +290,6 @@ int main(void)
         cmocka_unit_test(a_prefix_takes_the_place_of_the_lead),
         cmocka_unit_test(a_datagram_that_was_not_taken_does_not_use_the_lead_up),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -346,7 +346,7 @@ static void a_server_without_a_route_is_suspect(void **state)
     (void)state;
     world_open(&w);
     client = world_client();
-    w.server[0]->address.inet = peer_address("255.255.255.255:53"); /* connect(2) refuses it */
+    w.server[0]->address.inet = endpoint_of("255.255.255.255:53"); /* connect(2) refuses it */
     world_say(&w, client, "?");
     world_settle(&w);
     assert_int_equal(udp_flows(w.udp), 0);

@@ -181,7 +181,7 @@ static void the_destination_is_what_the_client_used(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct world w;
-        union inet_address used = peer_address(rows[i].used), source;
+        union inet_address used = endpoint_of(rows[i].used), source;
         struct proxy_header header;
         int client;
 
@@ -363,21 +363,29 @@ static void who_moves_tells_again(void **state)
     world_close(&w);
 }
 
-/* The refusal of an earlier one is told when the next is sent, and that is the one that moves. */
+/* A batch of five, of which the first finds server 0 gone: the refusal of an earlier one is told
+ * when the next is sent, and that is the one that moves, to server 1. */
+static int move_in_the_midst_of_a_batch(struct world *w, enum config_send_proxy_udp often)
+{
+    int client;
+
+    open_sending(w, often);
+    client = world_client();
+    world_say(w, client, "here");
+    (void)headed_hear(w, 0, client, "here");
+    w->usable[1] = true;
+    world_refuse(w, 0);
+    peer_send_train(client, text, 500, 100, &w->entry);
+    assert_int_equal(send(world_newest(w)->upstream->fd, "earlier", 7, 0), 7);
+    return client;
+}
+
 static void who_moves_in_the_midst_of_a_batch_tells_again(void **state)
 {
     struct world w;
-    int client;
+    int client = move_in_the_midst_of_a_batch(&w, CONFIG_SEND_PROXY_FIRST);
 
     (void)state;
-    open_sending(&w, CONFIG_SEND_PROXY_FIRST);
-    client = world_client();
-    world_say(&w, client, "here");
-    (void)headed_hear(&w, 0, client, "here");
-    w.usable[1] = true;
-    world_refuse(&w, 0);
-    peer_send_train(client, text, 500, 100, &w.entry);
-    assert_int_equal(send(world_newest(&w)->upstream->fd, "earlier", 7, 0), 7);
     (void)headed_read(&w, w.socket[1], text, 100, NULL);
     (void)world_hear_train(&w, w.socket[1], text + 100, 400, 100);
     assert_int_equal(world_newest(&w)->moves, 1);
@@ -389,17 +397,9 @@ static void who_moves_in_the_midst_of_a_batch_tells_again(void **state)
 static void each_goes_on_having_one_where_it_moves(void **state)
 {
     struct world w;
-    int client;
+    int client = move_in_the_midst_of_a_batch(&w, CONFIG_SEND_PROXY_EACH);
 
     (void)state;
-    open_sending(&w, CONFIG_SEND_PROXY_EACH);
-    client = world_client();
-    world_say(&w, client, "here");
-    (void)headed_hear(&w, 0, client, "here");
-    w.usable[1] = true;
-    world_refuse(&w, 0);
-    peer_send_train(client, text, 500, 100, &w.entry);
-    assert_int_equal(send(world_newest(&w)->upstream->fd, "earlier", 7, 0), 7);
     for (size_t at = 0; at < 500; at += 100)
         (void)headed_read(&w, w.socket[1], text + at, 100, NULL);
     assert_int_equal(world_newest(&w)->moves, 1);
@@ -470,13 +470,6 @@ static void what_looks_like_a_header_gets_one(void **state)
     world_close(&w);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,5 +491,6 @@ int main(void)
         cmocka_unit_test(who_was_refused_tells_again),
         cmocka_unit_test(what_looks_like_a_header_gets_one),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

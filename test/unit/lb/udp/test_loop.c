@@ -25,7 +25,7 @@ static uint16_t own_count(struct world *w, const union inet_address *address)
 /* An IPv4 address of loopback, to the port of a listener of both families. */
 static union inet_address entry_v4(const struct world *w)
 {
-    union inet_address entry = peer_address("127.0.0.1:0");
+    union inet_address entry = endpoint_of("127.0.0.1:0");
 
     entry.v4.sin_port = w->entry.v6.sin6_port;
     return entry;

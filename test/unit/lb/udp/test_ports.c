@@ -16,7 +16,7 @@ static struct ports_book book;
 
 static void open_with_sources(struct world *w)
 {
-    const union inet_address source[] = {peer_address("127.0.0.5:0"), peer_address("127.0.0.6:0")};
+    const union inet_address source[] = {endpoint_of("127.0.0.5:0"), endpoint_of("127.0.0.6:0")};
 
     world_init(w);
     w->policy.responses = 1;
@@ -39,7 +39,7 @@ static void assert_ports(const struct world *w, uint32_t first, uint32_t second)
     assert_int_equal(ports_open(ports->tally[1]), second);
 }
 
-static uint32_t host_of(const union inet_address *address)
+static uint32_t ipv4_of(const union inet_address *address)
 {
     return ntohl(address->v4.sin_addr.s_addr) & 0xff;
 }
@@ -55,7 +55,7 @@ static void a_flow_and_its_rest_hold_one(void **state)
     for (int i = 0; i < 2; i++) {
         client[i] = world_client();
         asker[i] = world_ask(&w, client[i], 0, "?");
-        assert_int_equal(host_of(&asker[i]), 5 + i);
+        assert_int_equal(ipv4_of(&asker[i]), 5 + i);
     }
     assert_ports(&w, 1, 1);
     world_answer(&w, 0, &asker[0], client[0], "!");
@@ -102,7 +102,7 @@ static void outlives_the_server(void **state)
 
 static void take_ports(const char *from, const char *to, int fds[2])
 {
-    union inet_address source = peer_address(from), server = peer_address(to);
+    union inet_address source = endpoint_of(from), server = endpoint_of(to);
 
     for (int n = 0; n < 2; n++) {
         fds[n] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -131,7 +131,7 @@ static void meet_none_with_ports(void)
     assert_true(network_set("ipv4/ip_local_port_range", "40000 40001"));
     take_ports("127.0.0.5:0", "127.0.0.99:53", taken[0]);
     asker = world_ask(&w, client[0], 0, "?");
-    assert_int_equal(host_of(&asker), 6);
+    assert_int_equal(ipv4_of(&asker), 6);
     assert_int_equal(world_metric(&w, METRIC_NO_PORT), 0);
     world_kill_all(&w);
     world_reap(&w);
@@ -199,7 +199,7 @@ static void spare_ones_give_way(void **state)
 /* A pool whose address is not this machine's leaves spare sockets to the others. */
 static void spare_ones_give_way_to_none_that_they_cannot_help(void **state)
 {
-    const union inet_address nobodys = peer_address("192.0.2.5:0");
+    const union inet_address nobodys = endpoint_of("192.0.2.5:0");
     struct world w;
     int client[2];
 

@@ -13,9 +13,8 @@
 
 #include <ifaddrs.h>
 
-#define UDP_GRO_OPTION 104
-
 static uint8_t text[65536];
+#define UDP_GRO_OPTION 104
 
 /* ---- whole ---- */
 
@@ -65,7 +64,7 @@ static void answers_from(const char *entry, const char *client_text, const char 
 
     world_init(&w);
     world_open_at(&w, entry);
-    to = peer_address(used);
+    to = endpoint_of(used);
     if (to.any.sa_family == AF_INET)
         to.v4.sin_port = htons(inet_address_port(&w.entry));
     else
@@ -136,7 +135,7 @@ static void mapped_clients_are_shown_as_ipv4(void **state)
     (void)state;
     world_init(&w);
     world_open_at(&w, "*:0");
-    name = peer_address("127.0.0.1:0");
+    name = endpoint_of("127.0.0.1:0");
     name.v4.sin_port = htons(inet_address_port(&w.entry));
     w.entry = name;
     client = world_client();
@@ -456,13 +455,6 @@ static void strangers_are_not_passed_on(void **state)
     world_close(&w);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,5 +476,6 @@ int main(void)
         cmocka_unit_test(a_client_that_is_gone_harms_nobody),
         cmocka_unit_test(strangers_are_not_passed_on),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -372,13 +372,6 @@ static void what_the_queue_had_to_drop_is_counted(void **state)
     world_close(&w);
 }
 
-static int prepare(void **state)
-{
-    (void)state;
-    peer_fill(text, sizeof(text), 1);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -398,5 +391,6 @@ int main(void)
         cmocka_unit_test(port_0_is_dropped),
         cmocka_unit_test(what_the_queue_had_to_drop_is_counted),
     };
-    return cmocka_run_group_tests(tests, prepare, NULL);
+    peer_fill(text, sizeof(text), 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ static void enter(struct udp_port *port, struct guest *guest, const char *client
 {
     struct flow_key key = key_of(guest);
 
-    guest->client = peer_address(client);
+    guest->client = endpoint_of(client);
     guest->flow = (struct flow){.hash = table_hash(port, &key),
                                 .port = port,
                                 .server = guest->server,
@@ -75,7 +75,7 @@ static void clients_are_told_apart(void **state)
     open_two(&w, &other, &flows);
     enter(w.udp->port[0], &a, "10.0.0.1:5000");
     enter(w.udp->port[0], &b, "10.0.0.1:5001");
-    c.client = peer_address("10.0.0.2:5000");
+    c.client = endpoint_of("10.0.0.2:5000");
     assert_ptr_equal(find(w.udp->port[0], &a), &a.flow);
     assert_ptr_equal(find(w.udp->port[0], &b), &b.flow);
     assert_null(find(w.udp->port[0], &c));

@@ -21,7 +21,7 @@ static void the_header_is_cut_off_and_believed(void **state)
     struct scene s;
     struct flow_info info;
     struct traffic_filter all = {0};
-    union inet_address asker, client = peer_address(ALICE), sender;
+    union inet_address asker, client = endpoint_of(ALICE), sender;
     uint32_t cursor = 0;
 
     (void)state;
@@ -104,7 +104,7 @@ static void told_addresses_are_folded(void **state)
 static void senders_are_known_on_a_wildcard_of_both_families(void **state)
 {
     struct scene s;
-    union inet_address to = peer_address("127.0.0.9:0"), asker, from;
+    union inet_address to = endpoint_of("127.0.0.9:0"), asker, from;
 
     (void)state;
     scene_init(&s, CONFIG_PROXY_REQUIRED);

@@ -338,7 +338,7 @@ static void a_refusal_during_the_rest_is_read(void **state)
 static void a_server_is_asked_from_the_source(void **state)
 {
     struct world w;
-    union inet_address asker, source = peer_address("127.0.0.5:0");
+    union inet_address asker, source = endpoint_of("127.0.0.5:0");
 
     (void)state;
     open_dns(&w);
@@ -359,7 +359,7 @@ static void a_source_that_is_not_there_costs_a_datagram(void **state)
 
     (void)state;
     open_dns(&w);
-    w.pool.source = (struct source_set){.count = 1, .address = {peer_address("192.0.2.5:0")}};
+    w.pool.source = (struct source_set){.count = 1, .address = {endpoint_of("192.0.2.5:0")}};
     world_open_at(&w, "127.0.0.1:0");
     client = world_client();
     world_say(&w, client, "?");
@@ -453,7 +453,7 @@ static void our_ports_are_counted(void **state)
     elsewhere = peer_name(client);
     assert_false(upstream_is_own(w.udp, &elsewhere));
     /* On a socket of both families the same comes mapped. */
-    elsewhere = peer_address("[::ffff:127.0.0.1]:1");
+    elsewhere = endpoint_of("[::ffff:127.0.0.1]:1");
     elsewhere.v6.sin6_port = asker.v4.sin_port;
     assert_true(upstream_is_own(w.udp, &elsewhere));
 
@@ -481,7 +481,7 @@ static void all_addresses_of_a_source_are_known(void **state)
     world_open_at(&w, "127.0.0.1:0");
     for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
         snprintf(text, sizeof(text), "127.0.1.%d:0", i + 1);
-        w.pool.source.address[0] = peer_address(text);
+        w.pool.source.address[0] = endpoint_of(text);
         client[i] = world_client();
         asker[i] = world_ask(&w, client[i], 0, "?");
     }

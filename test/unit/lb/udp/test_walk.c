@@ -143,7 +143,7 @@ static void an_ipv4_client_of_an_ipv6_listener_is_one(void **state)
     static const struct traffic_filter filter = {.client = "127.0.0.1"};
     struct world w;
     struct flow_info row;
-    union inet_address name, entry = peer_address("127.0.0.1:0");
+    union inet_address name, entry = endpoint_of("127.0.0.1:0");
     uint32_t cursor = 0;
     int client;
 

@@ -183,7 +183,7 @@ static inline union inet_address world_listen(struct world *w, struct udp_policy
                                               const char *text, _Atomic uint32_t *flows,
                                               uint32_t limit)
 {
-    struct address bound = {.inet = peer_address(text)};
+    struct address bound = {.inet = endpoint_of(text)};
     int fd = socket(bound.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     union inet_address address;
 
