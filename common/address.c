@@ -234,22 +234,19 @@ bool address_is_inet(const struct address *address)
     return address->any.sa_family == AF_INET || address->any.sa_family == AF_INET6;
 }
 
-static bool equal_v4(const struct sockaddr_in *a, const struct sockaddr_in *b)
+bool inet_address_same_host(const union inet_address *a, const union inet_address *b)
 {
-    return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
-}
-
-static bool equal_v6(const struct sockaddr_in6 *a, const struct sockaddr_in6 *b)
-{
-    return a->sin6_port == b->sin6_port && a->sin6_scope_id == b->sin6_scope_id &&
-           IN6_ARE_ADDR_EQUAL(&a->sin6_addr, &b->sin6_addr);
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
+    return IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr) &&
+           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
 }
 
 bool inet_address_equal(const union inet_address *a, const union inet_address *b)
 {
-    if (a->any.sa_family != b->any.sa_family)
-        return false;
-    return a->any.sa_family == AF_INET ? equal_v4(&a->v4, &b->v4) : equal_v6(&a->v6, &b->v6);
+    return inet_address_same_host(a, b) && inet_address_port(a) == inet_address_port(b);
 }
 
 bool address_equal(const struct address *a, const struct address *b)
@@ -289,16 +286,6 @@ bool inet_address_is_broadcast(const union inet_address *address)
 bool address_is_wildcard(const struct address *address)
 {
     return address_is_inet(address) && inet_address_is_wildcard(&address->inet);
-}
-
-bool inet_address_same_host(const union inet_address *a, const union inet_address *b)
-{
-    if (a->any.sa_family != b->any.sa_family)
-        return false;
-    if (a->any.sa_family == AF_INET)
-        return a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
-    return IN6_ARE_ADDR_EQUAL(&a->v6.sin6_addr, &b->v6.sin6_addr) &&
-           a->v6.sin6_scope_id == b->v6.sin6_scope_id;
 }
 
 uint16_t inet_address_port(const union inet_address *address)

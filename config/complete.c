@@ -40,7 +40,7 @@ static bool is_fed_datagrams(const struct config *config, size_t pool)
 {
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (listener->protocol == CONFIG_PROTOCOL_UDP && listener->pool_index == pool)
+        if (listener->protocol == CONFIG_PROTOCOL_UDP && config_listener_feeds(listener, pool))
             return true;
     }
     return false;

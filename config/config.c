@@ -47,3 +47,14 @@ void config_free(struct config **config)
     free(*config);
     *config = NULL;
 }
+
+bool config_listener_feeds(const struct config_listener *listener, size_t pool)
+{
+    if (listener->pool_index == pool)
+        return true;
+    for (size_t i = 0; i < listener->route_count; i++) {
+        if (listener->routes[i].pool_index == pool)
+            return true;
+    }
+    return false;
+}

@@ -268,6 +268,9 @@ struct config {
 
 void config_free(struct config **config);
 
+/* Do clients of the listener come to the pool of that index, as its own or by a route? */
+bool config_listener_feeds(const struct config_listener *listener, size_t pool);
+
 /* ---- errors ---- */
 
 struct config_error {

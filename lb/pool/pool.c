@@ -19,17 +19,6 @@
 
 /* ---- making and freeing ---- */
 
-static bool is_fed(const struct config_listener *listener, uint32_t pool)
-{
-    if (listener->pool_index == pool)
-        return true;
-    for (size_t i = 0; i < listener->route_count; i++) {
-        if (listener->routes[i].pool_index == pool)
-            return true;
-    }
-    return false;
-}
-
 /* Of both protocols for a pool that both come to. */
 static int take_ports(struct pools *pools, const struct config *config,
                       const struct pool_member *member)
@@ -39,11 +28,13 @@ static int take_ports(struct pools *pools, const struct config *config,
     struct ports_user user = {member->pool->config->name, member->config->name,
                               &server->address.inet, from->address, from->count};
     int error = 0;
+    if (from->count == 0)
+        return 0;
     for (size_t i = 0; i < config->listener_count && error == 0; i++) {
         const struct config_listener *listener = &config->listeners[i];
         enum ports_protocol protocol =
             listener->protocol == CONFIG_PROTOCOL_UDP ? PORTS_UDP : PORTS_TCP;
-        if (is_fed(listener, member->pool->index) && server->ports[protocol] == NULL)
+        if (config_listener_feeds(listener, member->pool->index) && server->ports[protocol] == NULL)
             error = ports_new(&pools->ports, protocol, &user, &server->ports[protocol]);
     }
     return error;

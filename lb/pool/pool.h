@@ -18,7 +18,6 @@
 #include "config/config.h"
 #include "lb/ports/ports.h"
 #include "lb/sched/sched.h"
-#include "lb/source/source.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -89,6 +88,10 @@ must_check bool server_enter(struct server *server);
 /* Gives the slot back; true when none had been free, so that somebody may wait for it. */
 bool server_leave(struct server *server);
 
+/* No local port was left for a socket to it: counts it for the worker, and tells of it once a
+ * second, by *told_ms. */
+void server_lacks_port(struct server *server, uint32_t worker, uint64_t *told_ms, uint64_t now_ms);
+
 /* What a session needs to know of its pool. Values, so that a view outlives a configuration. */
 struct pool_policy {
     uint64_t connect_timeout_ms;
@@ -98,7 +101,7 @@ struct pool_policy {
     enum config_send_proxy_udp send_proxy_udp;
     uint32_t send_proxy_tlvs; /* enum config_tlv */
     bool hash_port;           /* the key of hash schedulers includes the client's port */
-    struct source_set source; /* what its servers are connected to from */
+    bool source_client;       /* its servers are connected to from the client's own address */
 };
 
 /* One pool as workers see it. Immutable; shared by all views until something of the pool changes.

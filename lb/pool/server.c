@@ -9,6 +9,8 @@
  */
 #include "lb/pool/build.h"
 
+#include "common/log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +108,16 @@ bool server_leave(struct server *server)
 static uint64_t read_cell(const _Atomic uint64_t *cell)
 {
     return atomic_load_explicit(cell, memory_order_relaxed);
+}
+
+void server_lacks_port(struct server *server, uint32_t worker, uint64_t *told_ms, uint64_t now_ms)
+{
+    cell_add(&server->cell[worker].no_port, 1);
+    if (!log_is_due(told_ms, now_ms))
+        return;
+    log_warn("no address and port to connect to a server from", LOG_S("pool", server->pool),
+             LOG_S("server", server->name), LOG_S("address", server->address_text),
+             LOG_S("cure", PORTS_CURE));
 }
 
 static void add_cell(const struct server_cell *cell, struct server_totals *out)

@@ -65,9 +65,9 @@ void view_put(struct view **view)
 
 /* ---- building ---- */
 
-static void fill_policy(struct pool_policy *out, const struct config_pool *config)
+static struct pool_policy policy_of(const struct config_pool *config)
 {
-    *out = (struct pool_policy){
+    return (struct pool_policy){
         .connect_timeout_ms = (uint64_t)config->connect_timeout,
         .retries = (uint32_t)config->retries,
         .when_empty = (enum config_when_empty)config->when_empty,
@@ -75,8 +75,8 @@ static void fill_policy(struct pool_policy *out, const struct config_pool *confi
         .send_proxy_udp = (enum config_send_proxy_udp)config->send_proxy_udp,
         .send_proxy_tlvs = (uint32_t)config->send_proxy_tlvs,
         .hash_port = config->hash == CONFIG_HASH_SOURCE_IP_PORT,
+        .source_client = config->source.client,
     };
-    source_set_fill(&out->source, &config->source);
 }
 
 static bool has_usable_primary(const struct pool *pool)
@@ -129,7 +129,7 @@ static struct pool_view *pool_view_new(const struct pool *pool, const struct poo
     atomic_init(&view->references, 1);
     view->version = version;
     snprintf(view->name, sizeof(view->name), "%s", pool->config->name);
-    fill_policy(&view->policy, pool->config);
+    view->policy = policy_of(pool->config);
     view->usable = sched_usable(view->sched);
     view->count = (uint32_t)pool->member_count;
     for (uint32_t i = 0; i < view->count; i++)

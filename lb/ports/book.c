@@ -55,14 +55,6 @@ static uint32_t range_of(const struct ports_book *book, enum ports_protocol prot
     return protocol == PORTS_TCP ? book->range.tcp : book->range.udp;
 }
 
-/* Of which the port does not count where there is none. */
-static bool is_same(const union inet_address *a, const union inet_address *b)
-{
-    if (a->any.sa_family == AF_UNSPEC || b->any.sa_family == AF_UNSPEC)
-        return a->any.sa_family == b->any.sa_family;
-    return inet_address_equal(a, b);
-}
-
 static struct list *bucket_of(struct ports_book *book, const union inet_address *source,
                               const union inet_address *server)
 {
@@ -79,8 +71,8 @@ static struct ports_tally *find_tally(const struct list *bucket, enum ports_prot
 {
     list_for_each (node, (struct list *)bucket) {
         struct ports_tally *tally = list_entry(node, struct ports_tally, link);
-        if (tally->protocol == protocol && is_same(&tally->source, source) &&
-            is_same(&tally->server, server))
+        if (tally->protocol == protocol && inet_address_equal(&tally->source, source) &&
+            inet_address_equal(&tally->server, server))
             return tally;
     }
     return NULL;
@@ -154,16 +146,12 @@ int ports_new(struct ports_book *book, enum ports_protocol protocol, const struc
 
 /* ---- figures ---- */
 
-static uint32_t load(const _Atomic uint32_t *figure)
-{
-    return atomic_load_explicit(figure, memory_order_relaxed);
-}
-
 uint32_t ports_open(const struct ports_tally *tally)
 {
-    uint32_t given = load(&tally->given); /* before `taken`, so that it is never the larger */
+    uint32_t given =
+        ports_figure(&tally->given); /* before `taken`, so that it is never the larger */
 
-    return load(&tally->taken) - given;
+    return ports_figure(&tally->taken) - given;
 }
 
 bool ports_reuses(const struct ports_book *book, const struct ports_tally *tally)
@@ -191,7 +179,7 @@ static void advance_tally(const struct ports_book *book, struct ports_tally *tal
 {
     atomic_store_explicit(&tally->range, range_of(book, tally->protocol), memory_order_relaxed);
     if (stepped)
-        tally->given_at[book->step % PORTS_STEPS] = load(&tally->given);
+        tally->given_at[book->step % PORTS_STEPS] = ports_figure(&tally->given);
     if (tally->counted && now_ms - tally->counted_ms > PORTS_FRESH_MS)
         tally->counted = false;
     if (!tally->counted)
@@ -230,7 +218,7 @@ static uint32_t bound_of(const struct ports_book *book, const struct ports_tally
 {
     if (tally->protocol == PORTS_UDP)
         return ports_open(tally);
-    return load(&tally->taken) - given_long_ago(book, tally);
+    return ports_figure(&tally->taken) - given_long_ago(book, tally);
 }
 
 bool ports_wants_count(const struct ports_book *book, const struct ports_tally *tally,
@@ -238,19 +226,19 @@ bool ports_wants_count(const struct ports_book *book, const struct ports_tally *
 {
     if (tally->asked)
         return false;
-    if (tally->level == PORTS_WELL && load(&tally->refused) == tally->refused_seen &&
-        (uint64_t)bound_of(book, tally) * 2 < load(&tally->range))
+    if (tally->level == PORTS_WELL && ports_figure(&tally->refused) == tally->refused_seen &&
+        (uint64_t)bound_of(book, tally) * 2 < ports_figure(&tally->range))
         return false;
     if (tally->counted_ms == 0 || now_ms - tally->counted_ms >= PORTS_ASK_MS)
         return true;
     return !ports_reuses(book, tally) &&
-           level_of(ports_held(tally), load(&tally->range)) > tally->level;
+           level_of(ports_held(tally), ports_figure(&tally->range)) > tally->level;
 }
 
 void ports_asked(struct ports_tally *tally)
 {
     tally->asked = true;
-    tally->taken_asked = load(&tally->taken);
+    tally->taken_asked = ports_figure(&tally->taken);
 }
 
 size_t ports_book_due(struct ports_book *book, enum ports_protocol protocol, sa_family_t family,
@@ -276,7 +264,7 @@ size_t ports_book_due(struct ports_book *book, enum ports_protocol protocol, sa_
 static enum ports_level judge(const struct ports_book *book, struct ports_tally *tally,
                               bool refused, bool unfit)
 {
-    uint32_t range = load(&tally->range);
+    uint32_t range = ports_figure(&tally->range);
     uint32_t free_again = ports_reuses(book, tally) ? tally->time_wait : 0;
     uint32_t held = tally->used - MIN(free_again, tally->used);
 
@@ -288,16 +276,16 @@ static enum ports_level judge(const struct ports_book *book, struct ports_tally 
     /* Over when the kernel has given one again: while nobody asks it, nothing is known. */
     if (unfit || (tally->level == PORTS_UNFIT && tally->taken_asked == tally->taken_unfit))
         return PORTS_UNFIT;
-    if (tally->level != PORTS_WELL && (uint64_t)held * 100 < (uint64_t)range * WELL_PERCENT)
+    if ((uint64_t)held * 100 < (uint64_t)range * WELL_PERCENT)
         return PORTS_WELL;
-    return MAX(level_of(held, range), tally->level);
+    return MAX(level_of(held, range), tally->level == PORTS_UNFIT ? PORTS_WELL : tally->level);
 }
 
 bool ports_counted(const struct ports_book *book, struct ports_tally *tally, uint32_t used,
                    uint32_t time_wait, uint64_t now_ms)
 {
-    uint32_t refused = load(&tally->refused);
-    uint32_t unfit = load(&tally->unfit);
+    uint32_t refused = ports_figure(&tally->refused);
+    uint32_t unfit = ports_figure(&tally->unfit);
     enum ports_level before = tally->level;
 
     tally->asked = false;

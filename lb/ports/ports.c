@@ -18,15 +18,10 @@
  */
 #define REFUSED_MS 100
 
-static uint32_t load(const _Atomic uint32_t *figure)
-{
-    return atomic_load_explicit(figure, memory_order_relaxed);
-}
-
 uint32_t ports_held(const struct ports_tally *tally)
 {
-    uint32_t base = load(&tally->base);
-    int32_t held = (int32_t)(load(&tally->taken) - base);
+    uint32_t base = ports_figure(&tally->base);
+    int32_t held = (int32_t)(ports_figure(&tally->taken) - base);
 
     /* Less than none: one that the kernel was asked about has been refused since. */
     return held > 0 ? (uint32_t)held : 0;
@@ -44,7 +39,7 @@ static bool has_more(const struct ports_tally *tally, const struct ports_tally *
 
     if (held != other)
         return held < other;
-    return (int32_t)(load(&tally->taken) - load(&than->taken)) < 0;
+    return (int32_t)(ports_figure(&tally->taken) - ports_figure(&than->taken)) < 0;
 }
 
 uint8_t ports_take(struct ports *ports, uint64_t tried, uint64_t now_ms)
@@ -69,7 +64,7 @@ void ports_refuse(struct ports *ports, uint8_t index, uint64_t now_ms)
     struct ports_tally *tally = ports->tally[index];
 
     atomic_fetch_sub_explicit(&tally->taken, 1, memory_order_relaxed);
-    if (ports_held(tally) < load(&tally->range) / 2)
+    if (ports_held(tally) < ports_figure(&tally->range) / 2)
         atomic_fetch_add_explicit(&tally->unfit, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&tally->refused, 1, memory_order_relaxed);
     atomic_store_explicit(&tally->refused_until, now_ms + REFUSED_MS, memory_order_relaxed);

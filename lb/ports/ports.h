@@ -1,10 +1,10 @@
 /*
  * Purpose: which of our addresses a socket to a server is bound to, and how far the local ports of
  *          each of them are used up.
- * Thread:  struct ports: ports_take, ports_refuse and ports_give by any worker that holds a
- *          reference to it; the book and all its verbs, ports_new included: control.
+ * Thread:  what is below "workers": any that holds a reference to the struct ports; ports_held and
+ *          ports_open: any. The book and all its verbs, ports_new included: control.
  * Owns:    the book, and each struct ports by reference, hold the tallies; the last one frees.
- * Fails:   ports_new and ports_book_new without memory; ports_take when no address is left.
+ * Fails:   ports_new without memory; ports_take when no address is left.
  *
  * The kernel tells TCP connections apart by both ends, so each address of ours has all ports of
  * ip_local_port_range towards each server. A UDP port is taken for an address whoever it is
@@ -79,7 +79,7 @@ struct ports_tally {
     _Atomic uint32_t given;
     _Atomic uint32_t refused;       /* the kernel had no port */
     _Atomic uint32_t unfit;         /* of these, while we held less than half of them */
-    _Atomic uint32_t base;          /* control's: see above */
+    _Atomic uint32_t base;          /* see above: of TCP control's, of UDP the workers' */
     _Atomic uint32_t range;         /* control's: ports in all */
     _Atomic uint64_t refused_until; /* ms: not asked again until then, or until one is given back */
 };
@@ -162,8 +162,8 @@ void ports_asked(struct ports_tally *tally);
 size_t ports_book_due(struct ports_book *book, enum ports_protocol protocol, sa_family_t family,
                       uint64_t now_ms, struct ports_tally **out, size_t most);
 /*
- * And has answered. Returns true when the level has changed in a way to tell of: it rose, or all is
- * well again. `tally->level` is the new one.
+ * And has answered. Returns true when the level, `tally->level`, has changed: it rose, all is well
+ * again, or the kernel gives ports of an address that was unfit.
  */
 must_check bool ports_counted(const struct ports_book *book, struct ports_tally *tally,
                               uint32_t used, uint32_t time_wait, uint64_t now_ms);

@@ -8,4 +8,9 @@
 
 #include "lb/ports/ports.h"
 
+static inline uint32_t ports_figure(const _Atomic uint32_t *figure)
+{
+    return atomic_load_explicit(figure, memory_order_relaxed);
+}
+
 void ports_tally_put(struct ports_tally *tally);

@@ -7,16 +7,7 @@
 #include "lb/source/source.h"
 
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
-
-void source_set_fill(struct source_set *out, const struct config_sources *from)
-{
-    BUG_ON(from->count > CONFIG_SOURCES_MAX);
-    *out = (struct source_set){.client = from->client, .count = (uint32_t)from->count};
-    if (from->count > 0)
-        memcpy(out->address, from->address, from->count * sizeof(out->address[0]));
-}
 
 /* A link-local client leads nowhere beyond its link. */
 static bool is_on_link(const union inet_address *client, const union inet_address *server)
@@ -37,8 +28,8 @@ static bool is_reachable(const union inet_address *client, const union inet_addr
            is_on_link(client, server);
 }
 
-static bool choose_client(const struct address *server, const union inet_address *client,
-                          struct source *out)
+bool source_of_client(const struct address *server, const union inet_address *client,
+                      struct source *out)
 {
     union inet_address address = *client;
 
@@ -50,21 +41,6 @@ static bool choose_client(const struct address *server, const union inet_address
     else
         address.v6.sin6_port = 0;
     *out = (struct source){.address = address, .transparent = true};
-    return true;
-}
-
-bool source_choose(const struct source_set *set, const struct address *server,
-                   const union inet_address *client, struct source *out)
-{
-    *out = (struct source){.address.any.sa_family = AF_UNSPEC};
-    if (set->client && client != NULL)
-        return choose_client(server, client, out);
-    for (uint32_t i = 0; i < set->count; i++) {
-        if (set->address[i].any.sa_family == server->any.sa_family) {
-            out->address = set->address[i];
-            break;
-        }
-    }
     return true;
 }
 

@@ -1,9 +1,9 @@
 /*
- * Purpose: what a socket to a server is bound to before it connects: an address of a list, the
- *          client's own, or nothing.
- * Thread:  any: sets and sources are values.
+ * Purpose: what a socket to a server is bound to before it connects: the client's own address, one
+ *          of ours, or nothing.
+ * Thread:  any: a source is a value.
  * Owns:    nothing.
- * Fails:   source_choose for a client whose address cannot be used; source_bind with a negative
+ * Fails:   source_of_client for one whose address cannot be used; source_bind with a negative
  *          errno, which is this machine's own fault and never the server's.
  *
  * Ports are the kernel's to give, at the connect and not before (IP_BIND_ADDRESS_NO_PORT, ip(7)):
@@ -14,15 +14,8 @@
 #pragma once
 
 #include "common/address.h"
-#include "config/config.h"
 
-/* What a pool says. A value, so that a view outlives a configuration. */
-struct source_set {
-    bool client;
-    uint32_t count;
-    union inet_address address[CONFIG_SOURCES_MAX];
-};
-void source_set_fill(struct source_set *out, const struct config_sources *from);
+#include <stdbool.h>
 
 /* What one socket is bound to. */
 struct source {
@@ -31,13 +24,12 @@ struct source {
 };
 
 /*
- * The one place that says what a new socket to the server is bound to. `client` may be mapped; a
- * probe has none (NULL), and goes from where the kernel likes when the set is of clients. False:
- * the client's address is of another family than the server's, or none that a server elsewhere
- * could answer (loopback, another link's, the wildcard, multicast, broadcast).
+ * The client's own address as the source of a socket to the server; it may be mapped. False: it is
+ * of another family than the server's, or none that a server elsewhere could answer (loopback,
+ * another link's, the wildcard, multicast, broadcast).
  */
-must_check bool source_choose(const struct source_set *set, const struct address *server,
-                              const union inet_address *client, struct source *out);
+must_check bool source_of_client(const struct address *server, const union inet_address *client,
+                                 struct source *out);
 
 /*
  * May this process bind a socket to an address that is not this machine's? 0, or a negative errno:

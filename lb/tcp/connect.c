@@ -77,9 +77,9 @@ static void tell_source(const struct session *session, const union inet_address 
  */
 static bool choose_source(struct session *session, struct source *out)
 {
-    const struct source_set *set = &session_pool_policy(session)->source;
-
-    if (source_choose(set, &session->server->address, &session->client, out))
+    *out = (struct source){.address.any.sa_family = AF_UNSPEC};
+    if (!session_pool_policy(session)->source_client ||
+        source_of_client(&session->server->address, &session->client, out))
         return true;
     tell_source(session, &session->client,
                 "the client is of another family than the server, or its address leads nowhere "
@@ -95,18 +95,12 @@ static bool is_source_at_fault(const struct source *source, int error)
            !socket_error_is_dearth(error) && (source->transparent || error != EADDRNOTAVAIL);
 }
 
-/* Counts it, and tells of it once a second. */
 static void lack_port(const struct session *session)
 {
     struct tcp *tcp = session->tcp;
 
     metrics_add(tcp->env.metrics, METRIC_NO_PORT, 1);
-    cell_add(&session->server->cell[tcp->env.worker].no_port, 1);
-    if (!log_is_due(&tcp->no_port_told_ms, tcp->now_ms))
-        return;
-    log_warn("no address and port to connect to a server from", LOG_S("pool", session->pool_name),
-             LOG_S("server", session->server->name),
-             LOG_S("address", session->server->address_text), LOG_S("cure", PORTS_CURE));
+    server_lacks_port(session->server, tcp->env.worker, &tcp->no_port_told_ms, tcp->now_ms);
 }
 
 /* ---- a socket under way: 0 or a negative errno ---- */

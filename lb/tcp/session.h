@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "lb/source/source.h"
 #include "lb/tcp/client_hello.h"
 #include "lb/tcp/engine.h"
 #include "lb/tcp/tcp.h"

@@ -23,6 +23,7 @@ struct train train_cut(struct train *train, uint32_t count)
     head.length = count * train->segment;
     train->bytes += head.length;
     train->length -= head.length;
+    train->segment = MIN(train->segment, train->length);
     return head;
 }
 
@@ -165,10 +166,8 @@ void outbox_add(struct outbox *outbox, const struct train *train, void *stream,
     }
     while (train_count(&rest) > 1) {
         struct train one = train_cut(&rest, 1);
-        one.segment = one.length;
         add_one(outbox, &one, stream, to, may_join);
     }
-    rest.segment = rest.length;
     add_one(outbox, &rest, stream, to, may_join);
 }
 

@@ -122,20 +122,6 @@ void greet_stop(struct flow *flow)
     outbox->prefix.iov_len = 0;
 }
 
-/* How many datagrams the train begins with that are as the first is. */
-static uint32_t count_alike(const struct train *train, bool *out_looks)
-{
-    uint32_t count = 1;
-
-    *out_looks = proxy_header_begins(train->bytes, MIN(train->length, train->segment));
-    for (size_t at = train->segment; at < train->length; at += train->segment, count++) {
-        size_t length = MIN(train->length - at, train->segment);
-        if (proxy_header_begins(train->bytes + at, length) != *out_looks)
-            break;
-    }
-    return count;
-}
-
 static void add(struct flow *flow, const struct train *train, bool looks)
 {
     static const struct destination connected;
@@ -155,18 +141,18 @@ void greet_add(struct flow *flow, const struct train *train)
     struct train rest = *train;
     bool is_last = false;
 
-    if (flow->greeting == GREET_EACH) {
+    if (!greet_tells_once(flow)) {
         add(flow, train, false);
         return;
     }
     while (!is_last) {
-        bool looks;
-        uint32_t count = count_alike(&rest, &looks);
+        uint32_t plain = told_count(&rest, false);
+        uint32_t count = plain > 0 ? plain : told_count(&rest, true);
         struct train part = rest;
 
         is_last = count == train_count(&rest);
         if (!is_last)
             part = train_cut(&rest, count);
-        add(flow, &part, looks);
+        add(flow, &part, plain == 0);
     }
 }

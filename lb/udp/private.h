@@ -270,6 +270,8 @@ must_check bool admit_train(struct arrival *arrival);
 /* Cuts off the headers of those who are believed, and sorts what is left. For a listener that has
  * proxy_protocol. */
 void told_take(struct arrival *arrival, struct list *touched);
+/* How many datagrams the train begins with that do, or do not, begin as a header. */
+uint32_t told_count(const struct train *train, bool is_headed);
 bool told_is_same(const struct told *a, const struct told *b);
 /* A copy for the flow, or a negative errno. */
 must_check int told_keep(struct flow *flow, const struct told *told);

@@ -223,24 +223,8 @@ static void drop_parcels(struct udp *udp, uint16_t at, enum metric why)
         drop(udp, why, train_count(&udp->parcel[at].train));
 }
 
-static void send_greeted(struct flow *flow, uint16_t at)
-{
-    struct udp *udp = flow->port->udp;
-
-    if (!greet_start(flow)) {
-        drop_parcels(udp, at, METRIC_DROP_TOO_LARGE);
-        return;
-    }
-    udp->requests.fd = flow->upstream->fd;
-    for (; at != PARCEL_NONE; at = udp->parcel[at].next)
-        greet_add(flow, &udp->parcel[at].train);
-    outbox_flush(&udp->requests);
-    greet_stop(flow);
-}
-
 void request_send(struct flow *flow)
 {
-    static const struct destination connected;
     struct udp *udp = flow->port->udp;
     uint16_t at = take_parcels(flow);
     bool is_deserted;
@@ -251,15 +235,15 @@ void request_send(struct flow *flow)
         drop_parcels(udp, at, METRIC_DROP_NO_SERVER);
         return;
     }
-    if (flow->greeting != GREET_NONE) {
-        send_greeted(flow, at);
+    if (!greet_start(flow)) {
+        drop_parcels(udp, at, METRIC_DROP_TOO_LARGE);
         return;
     }
     udp->requests.fd = flow->upstream->fd;
     for (; at != PARCEL_NONE; at = udp->parcel[at].next)
-        outbox_add(&udp->requests, &udp->parcel[at].train, flow, &connected,
-                   flow->upstream->gso_below);
+        greet_add(flow, &udp->parcel[at].train);
     outbox_flush(&udp->requests);
+    greet_stop(flow);
 }
 
 int request_failed(void *owner, void *stream, int error)

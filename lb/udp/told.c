@@ -190,13 +190,13 @@ static void take_plain(struct arrival *arrival, struct list *touched)
 
 /* ---- trains ---- */
 
-/* How many datagrams without a header the train begins with. */
-static uint32_t count_plain(const struct train *train)
+uint32_t told_count(const struct train *train, bool is_headed)
 {
     uint32_t count = 0;
 
     for (size_t at = 0; count < train_count(train); at += train->segment, count++) {
-        if (proxy_header_begins(train->bytes + at, MIN(train->length - at, train->segment)))
+        size_t length = MIN(train->length - at, train->segment);
+        if (proxy_header_begins(train->bytes + at, length) != is_headed)
             break;
     }
     return count;
@@ -208,14 +208,12 @@ static void take_from_sender(const struct arrival *arrival, struct list *touched
     bool is_last = false;
 
     while (!is_last) {
-        uint32_t plain = count_plain(&rest);
+        uint32_t plain = told_count(&rest, false);
         uint32_t count = MAX(plain, 1u);
         struct arrival part = *arrival;
 
         is_last = count == train_count(&rest);
         part.train = is_last ? rest : train_cut(&rest, count);
-        if (train_count(&part.train) == 1)
-            part.train.segment = part.train.length;
         if (plain > 0)
             take_plain(&part, touched);
         else

@@ -21,6 +21,7 @@
 #include "lb/udp/private.h"
 
 #include "common/log.h"
+#include "lb/source/source.h"
 
 #include <errno.h>
 #include <string.h>
@@ -134,11 +135,11 @@ void upstream_close(struct upstream *upstream)
     put_memory(upstream);
 }
 
-static const struct source_set *sources_of(const struct flow *flow)
+static bool is_from_client(const struct flow *flow)
 {
     const struct udp_env *env = &flow->port->udp->env;
 
-    return &env->policy(env->owner, flow->port->policy->pool)->source;
+    return env->policy(env->owner, flow->port->policy->pool)->source_client;
 }
 
 /* -EAFNOSUPPORT: not from this client's address. */
@@ -146,19 +147,16 @@ static int choose_source(const struct flow *flow, const struct server *server, s
 {
     union inet_address client = flow_client(flow);
 
-    return source_choose(sources_of(flow), &server->address, &client, out) ? 0 : -EAFNOSUPPORT;
+    *out = (struct source){.address.any.sa_family = AF_UNSPEC};
+    if (!is_from_client(flow) || source_of_client(&server->address, &client, out))
+        return 0;
+    return -EAFNOSUPPORT;
 }
 
-/* Counts it, and tells of it once a second. */
 static void lack_port(struct udp *udp, struct server *server)
 {
     metrics_add(udp->env.metrics, METRIC_NO_PORT, 1);
-    cell_add(&server->cell[udp->env.worker].no_port, 1);
-    if (!log_is_due(&udp->no_port_told_ms, udp->now_ms))
-        return;
-    log_warn("no address and port to connect to a server from", LOG_S("pool", server->pool),
-             LOG_S("server", server->name), LOG_S("address", server->address_text),
-             LOG_S("cure", PORTS_CURE));
+    server_lacks_port(server, udp->env.worker, &udp->no_port_told_ms, udp->now_ms);
 }
 
 /* ---- a descriptor for the upstream: 0 or a negative errno ---- */
@@ -200,14 +198,30 @@ static int open_from_one(struct upstream *upstream, struct server *server)
     return MIN(upstream->fd, 0);
 }
 
-/* Whose port another one can use: its quarantine is over. False: there is none. */
-static bool close_a_spare(struct udp *udp)
+/* Has it a port that a socket to a server of these could have? NULL: the kernel chooses among all,
+ * and any may be in the way. */
+static bool is_in_the_way(const struct upstream *spare, const struct ports *ports)
+{
+    if (ports == NULL)
+        return true;
+    for (uint32_t i = 0; spare->ports != NULL && i < ports->count; i++) {
+        if (ports->tally[i] == spare->ports->tally[spare->source])
+            return true;
+    }
+    return false;
+}
+
+/* Its quarantine is over, and another one can use its port. False: there is none. */
+static bool close_a_spare(struct udp *udp, const struct ports *ports)
 {
     for (size_t i = 0; i < SPARE_BINS; i++) {
-        if (list_empty(&udp->spare[i]))
-            continue;
-        upstream_close(list_first(&udp->spare[i], struct upstream, link));
-        return true;
+        list_for_each (node, &udp->spare[i]) {
+            struct upstream *spare = list_entry(node, struct upstream, link);
+            if (!is_in_the_way(spare, ports))
+                continue;
+            upstream_close(spare);
+            return true;
+        }
     }
     return false;
 }
@@ -217,13 +231,8 @@ static bool close_a_spare(struct udp *udp)
  */
 static bool could_use_a_port(const struct upstream *upstream, const struct ports *ports, int error)
 {
-    if (!drop_is_no_port(error) || upstream->transparent)
-        return false;
-    for (uint32_t i = 0; ports != NULL && i < ports->count; i++) {
-        if (ports_open(ports->tally[i]) > 0)
-            return true;
-    }
-    return error != EADDRNOTAVAIL;
+    return drop_is_no_port(error) && !upstream->transparent &&
+           (ports != NULL || error != EADDRNOTAVAIL);
 }
 
 static int open_descriptor(struct upstream *upstream, struct server *server)
@@ -233,7 +242,7 @@ static int open_descriptor(struct upstream *upstream, struct server *server)
 
     do
         failed = ports != NULL ? open_from_any(upstream, server) : open_from_one(upstream, server);
-    while (could_use_a_port(upstream, ports, -failed) && close_a_spare(upstream->udp));
+    while (could_use_a_port(upstream, ports, -failed) && close_a_spare(upstream->udp, ports));
     if (drop_is_no_port(-failed))
         lack_port(upstream->udp, server);
     return failed;
@@ -338,7 +347,7 @@ int upstream_take(struct udp *udp, struct flow *flow, struct server *server, str
 {
     struct upstream *spare = NULL;
 
-    if (!sources_of(flow)->client && !greet_tells_once(flow))
+    if (!is_from_client(flow) && !greet_tells_once(flow))
         spare = find_spare(udp, server, flow->port->policy->fragment);
     if (spare == NULL)
         return open_upstream(udp, flow, server, out);

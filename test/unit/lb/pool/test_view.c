@@ -58,8 +58,6 @@ static void shows_what_the_configuration_says(void **state)
     fixture_pool[1].hash = CONFIG_HASH_SOURCE_IP_PORT;
     fixture_pool[1].when_empty = CONFIG_EMPTY_RESET;
     fixture_pool[1].source.client = true;
-    union inet_address source = {.v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(1)}};
-    fixture_pool[0].source = (struct config_sources){.address = &source, .count = 1};
     pools_find(pools, "web")->dirty = true;
     pools_find(pools, "db")->dirty = true;
     struct view *view = pools_view(pools);
@@ -73,10 +71,8 @@ static void shows_what_the_configuration_says(void **state)
     assert_int_equal(view->pool[0]->policy.retries, 2);
     assert_int_equal(view->pool[0]->policy.when_empty, CONFIG_EMPTY_HOLD);
     assert_false(view->pool[0]->policy.hash_port);
-    assert_false(view->pool[0]->policy.source.client);
-    assert_int_equal(view->pool[0]->policy.source.count, 1);
-    assert_true(inet_address_equal(&view->pool[0]->policy.source.address[0], &source));
-    assert_true(view->pool[1]->policy.source.client);
+    assert_false(view->pool[0]->policy.source_client);
+    assert_true(view->pool[1]->policy.source_client);
     assert_int_equal(view->pool[1]->policy.when_empty, CONFIG_EMPTY_RESET);
     assert_true(view->pool[1]->policy.hash_port);
     view_put(&view);

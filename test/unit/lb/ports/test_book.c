@@ -141,6 +141,22 @@ static void with_ports_left_it_is_unfit(void **state)
     assert_false(wants());
 }
 
+/* The kernel gives ports again: what is told is how many, and no more that it is unfit. */
+static void what_is_no_more_unfit_runs_short(void **state)
+{
+    (void)state;
+    take(ports, 1);
+    ports_refuse(ports, 0, now);
+    assert_true(count(3, 0));
+    assert_int_equal(tally->level, PORTS_UNFIT);
+    pass(5000);
+    take(ports, 850);
+    assert_true(count(853, 0));
+    assert_int_equal(tally->level, PORTS_80_PERCENT);
+    assert_true(count(690, 0));
+    assert_int_equal(tally->level, PORTS_WELL);
+}
+
 static void its_figure_is_what_is_held(void **state)
 {
     (void)state;
@@ -350,6 +366,7 @@ int main(void)
         EACH(is_asked_before_a_level_is_passed_unseen),
         EACH(is_asked_when_it_had_none),
         EACH(with_ports_left_it_is_unfit),
+        EACH(what_is_no_more_unfit_runs_short),
         EACH(its_figure_is_what_is_held),
         EACH(its_figure_may_be_larger),
         EACH(less_than_none_is_none),

@@ -21,19 +21,6 @@ static struct address server_at(const char *text)
     return server;
 }
 
-static struct source_set set_of(const char *const *texts, size_t count)
-{
-    union inet_address address[8];
-    struct config_sources from = {.address = address, .count = count};
-    struct source_set set;
-
-    for (size_t i = 0; i < count; i++)
-        address[i] = host_of(texts[i]);
-    source_set_fill(&set, &from);
-    memset(address, 0xff, sizeof(address)); /* the set has its own */
-    return set;
-}
-
 static void assert_source(const struct source *source, const char *text)
 {
     union inet_address wanted = host_of(text);
@@ -43,56 +30,21 @@ static void assert_source(const struct source *source, const char *text)
 
 /* ---- the choice ---- */
 
-static void nothing_is_chosen_where_nothing_is_said(void **state)
-{
-    static const struct source_set none;
-    struct address server = server_at("10.0.0.9");
-    union inet_address client = host_of("192.0.2.1");
-    struct source source;
-
-    (void)state;
-    assert_true(source_choose(&none, &server, &client, &source));
-    assert_int_equal(source.address.any.sa_family, AF_UNSPEC);
-    assert_false(source.transparent);
-}
-
-static void the_first_of_the_servers_family(void **state)
-{
-    static const char *const texts[] = {"2001:db8::5", "10.0.0.5", "10.0.0.6", "2001:db8::6"};
-    struct source_set set = set_of(texts, ARRAY_LEN(texts));
-    struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
-    union inet_address client = host_of("192.0.2.1");
-    struct source source;
-
-    (void)state;
-    assert_true(source_choose(&set, &four, &client, &source));
-    assert_source(&source, "10.0.0.5");
-    assert_false(source.transparent);
-    assert_true(source_choose(&set, &six, &client, &source));
-    assert_source(&source, "2001:db8::5");
-    assert_true(source_choose(&set, &four, NULL, &source)); /* a probe */
-    assert_source(&source, "10.0.0.5");
-}
-
 static void a_client_is_folded_and_keeps_no_port(void **state)
 {
-    struct source_set set = {.client = true};
     struct address four = server_at("10.0.0.9"), six = server_at("2001:db8::9");
     union inet_address client = host_of("::ffff:192.0.2.1");
     struct source source;
 
     (void)state;
     client.v6.sin6_port = htons(4711);
-    assert_true(source_choose(&set, &four, &client, &source));
+    assert_true(source_of_client(&four, &client, &source));
     assert_source(&source, "192.0.2.1");
     assert_true(source.transparent);
     client = host_of("2001:db8:1::1");
     client.v6.sin6_port = htons(4711);
-    assert_true(source_choose(&set, &six, &client, &source));
+    assert_true(source_of_client(&six, &client, &source));
     assert_source(&source, "2001:db8:1::1");
-    assert_true(source_choose(&set, &six, NULL, &source)); /* a probe is nobody's */
-    assert_int_equal(source.address.any.sa_family, AF_UNSPEC);
-    assert_false(source.transparent);
 }
 
 static void some_clients_cannot_be_a_source(void **state)
@@ -110,14 +62,13 @@ static void some_clients_cannot_be_a_source(void **state)
         {"::ffff:0.0.0.0", "10.0.0.9", false}, {"255.255.255.255", "10.0.0.9", false},
         {"fe80::1%lo", "fe80::9%2", false},
     };
-    struct source_set set = {.client = true};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         struct address server = server_at(pairs[i].server);
         union inet_address client = host_of(pairs[i].client);
         struct source source;
-        assert_int_equal(source_choose(&set, &server, &client, &source), pairs[i].can);
+        assert_int_equal(source_of_client(&server, &client, &source), pairs[i].can);
     }
 }
 
@@ -219,8 +170,6 @@ static void a_transparent_socket_has_any_address(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_chosen_where_nothing_is_said),
-        cmocka_unit_test(the_first_of_the_servers_family),
         cmocka_unit_test(a_client_is_folded_and_keeps_no_port),
         cmocka_unit_test(some_clients_cannot_be_a_source),
         cmocka_unit_test(a_server_sees_the_source),

@@ -10,8 +10,10 @@
 
 #include <cmocka.h>
 
-#include "test/unit/addresses.h"
 #include "test/unit/lb/tcp/world.h"
+#include "test/unit/sources.h"
+
+static struct ports_book book;
 
 /* ---- from where ---- */
 
@@ -31,12 +33,13 @@ static void a_server_is_connected_to_from_the_source(void **state)
 
     (void)state;
     world_open(&w);
-    w.pool.source =
-        (struct source_set){.count = 2, .address = {host_of("::1"), host_of("127.0.0.5")}};
+    ports_book_init(&book);
+    sources_give(&book, w.server[0], PORTS_TCP, (const char *const[]){"::1", "127.0.0.5"}, 2);
     chain = world_chain(&w, 0);
     assert_peer(chain.server, "127.0.0.5");
     chain_greet(&w, &chain);
     chain_finish(&w, &chain);
+    ports_book_deinit(&book);
     world_close(&w);
 }
 
@@ -49,7 +52,9 @@ static void a_source_that_is_not_there_is_our_own_fault(void **state)
     (void)state;
     world_open(&w);
     w.usable[1] = true;
-    w.pool.source = (struct source_set){.count = 1, .address = {host_of("192.0.2.5")}};
+    ports_book_init(&book);
+    for (size_t i = 0; i < 2; i++)
+        sources_give(&book, w.server[i], PORTS_TCP, (const char *const[]){"192.0.2.5"}, 1);
     chain = world_client(&w);
     assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
     assert_ended(chain.session, SESSION_END_NO_RESOURCES);
@@ -57,6 +62,7 @@ static void a_source_that_is_not_there_is_our_own_fault(void **state)
     assert_int_equal(w.starved, 0);
     assert_int_equal(world_load(&w, 0) + world_load(&w, 1), 0);
     chain_hang_up(&chain);
+    ports_book_deinit(&book);
     world_close(&w);
 }
 
@@ -73,7 +79,7 @@ static void a_server_is_connected_to_from_the_client(void **state)
     if (!may)
         skip();
     world_open(&w);
-    w.pool.source.client = true;
+    w.pool.source_client = true;
     union inet_address client = host_of("127.0.0.77");
     chain.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(chain.client, &client.any, sizeof(client.v4)), 0);
@@ -100,7 +106,7 @@ static void a_client_that_cannot_be_the_source_is_refused(void **state)
     (void)state;
     world_open(&w);
     w.usable[1] = true;
-    w.pool.source.client = true;
+    w.pool.source_client = true;
     chain.client = world_dial(&w, 0);
     pair_wait(w.entry, POLLIN);
     int fd = accept4(w.entry, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -10,21 +10,18 @@
 
 #include <cmocka.h>
 
-#include "test/unit/addresses.h"
 #include "test/unit/lb/tcp/world.h"
 #include "test/unit/network.h"
+#include "test/unit/sources.h"
 
 static struct ports_book book;
 
-/* Server `i` is connected to from 127.0.0.5 and 127.0.0.6. */
+/* Server `i` is connected to from these two. */
 static void give_sources(struct world *w, size_t i)
 {
-    const union inet_address source[] = {host_of("127.0.0.5"), host_of("127.0.0.6")};
-    struct server *server = w->server[i];
-    struct ports_user user = {"web", server->name, &server->address.inet, source,
-                              ARRAY_LEN(source)};
+    static const char *const hosts[] = {"127.0.0.5", "127.0.0.6"};
 
-    assert_int_equal(ports_new(&book, PORTS_TCP, &user, &server->ports[PORTS_TCP]), 0);
+    sources_give(&book, w->server[i], PORTS_TCP, hosts, ARRAY_LEN(hosts));
 }
 
 static void open_with_sources(struct world *w)

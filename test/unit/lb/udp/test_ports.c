@@ -8,6 +8,7 @@
 
 #include "test/unit/lb/udp/world.h"
 #include "test/unit/network.h"
+#include "test/unit/sources.h"
 
 #define QUARANTINE_MS 2000
 #define SPARE_MS 10000
@@ -16,19 +17,15 @@ static struct ports_book book;
 
 static void open_with_sources(struct world *w)
 {
-    const union inet_address source[] = {endpoint_of("127.0.0.5:0"), endpoint_of("127.0.0.6:0")};
+    static const char *const hosts[] = {"127.0.0.5", "127.0.0.6"};
 
     world_init(w);
     w->policy.responses = 1;
     w->policy.quarantine_ms = QUARANTINE_MS;
     world_open_at(w, "127.0.0.1:0");
     ports_book_init(&book);
-    for (size_t i = 0; i < WORLD_SERVERS; i++) {
-        struct server *server = w->server[i];
-        struct ports_user user = {"dns", server->name, &server->address.inet, source,
-                                  ARRAY_LEN(source)};
-        assert_int_equal(ports_new(&book, PORTS_UDP, &user, &server->ports[PORTS_UDP]), 0);
-    }
+    for (size_t i = 0; i < WORLD_SERVERS; i++)
+        sources_give(&book, w->server[i], PORTS_UDP, hosts, ARRAY_LEN(hosts));
 }
 
 static void assert_ports(const struct world *w, uint32_t first, uint32_t second)
@@ -196,37 +193,40 @@ static void spare_ones_give_way(void **state)
     network_run(meet_none_but_spare_ones);
 }
 
-/* A pool whose address is not this machine's leaves spare sockets to the others. */
+/* A pool whose address is not this machine's leaves spare sockets to the others, and so does one
+ * whose own addresses have none of their ports. */
 static void spare_ones_give_way_to_none_that_they_cannot_help(void **state)
 {
-    const union inet_address nobodys = endpoint_of("192.0.2.5:0");
     struct world w;
-    int client[2];
+    int client[3];
 
     (void)state;
     open_with_sources(&w);
-    client[0] = world_client();
-    client[1] = world_client();
+    for (size_t i = 0; i < ARRAY_LEN(client); i++)
+        client[i] = world_client();
     struct server *other = w.server[1];
-    struct ports_user user = {"dns", other->name, &other->address.inet, &nobodys, 1};
     ports_put(&other->ports[PORTS_UDP]);
+    sources_give(&book, other, PORTS_UDP, (const char *const[]){"192.0.2.5"}, 1);
     union inet_address asker = world_ask(&w, client[0], 0, "?");
+    world_answer(&w, 0, &asker, client[0], "!");
+    world_pass(&w, QUARANTINE_MS);
+    assert_int_equal(w.udp->resting, 1);
+    (void)world_ask(&w, client[2], 0, "?"); /* takes the one that rested */
+    asker = world_ask(&w, client[0], 0, "?");
     world_answer(&w, 0, &asker, client[0], "!");
     world_pass(&w, QUARANTINE_MS);
     w.usable[0] = false;
     w.usable[1] = true;
-    for (int listed = 0; listed < 2; listed++) {
-        if (listed)
-            assert_int_equal(ports_new(&book, PORTS_UDP, &user, &other->ports[PORTS_UDP]), 0);
-        w.pool.source = (struct source_set){.count = 1, .address = {nobodys}};
-        for (uint64_t i = 1; i <= 2; i++) {
-            world_say(&w, client[1], "?");
-            WORLD_UNTIL(&w, world_metric(&w, METRIC_NO_PORT) == 2 * (uint64_t)listed + i);
-        }
+    for (uint64_t i = 1; i <= 2; i++) {
+        /* As if a flow held one of its ports: that is none that a spare socket has. */
+        if (i == 2)
+            atomic_fetch_add(&other->ports[PORTS_UDP]->tally[0]->taken, 1);
+        world_say(&w, client[1], "?");
+        WORLD_UNTIL(&w, world_metric(&w, METRIC_NO_PORT) == i);
         assert_int_equal(w.udp->resting, 1);
     }
-    close(client[0]);
-    close(client[1]);
+    for (size_t i = 0; i < ARRAY_LEN(client); i++)
+        close(client[i]);
     ports_book_deinit(&book);
     world_close(&w);
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "test/unit/lb/udp/world.h"
+#include "test/unit/sources.h"
 
 #include <sys/syscall.h>
 
@@ -335,6 +336,8 @@ static void a_refusal_during_the_rest_is_read(void **state)
 
 /* ---- from where ---- */
 
+static struct ports_book book;
+
 static void a_server_is_asked_from_the_source(void **state)
 {
     struct world w;
@@ -342,13 +345,15 @@ static void a_server_is_asked_from_the_source(void **state)
 
     (void)state;
     open_dns(&w);
-    w.pool.source = (struct source_set){.count = 1, .address = {source}};
     world_open_at(&w, "127.0.0.1:0");
+    ports_book_init(&book);
+    sources_give(&book, w.server[0], PORTS_UDP, (const char *const[]){"127.0.0.5"}, 1);
     asker = exchange(&w, 0);
     assert_true(inet_address_same_host(&asker, &source));
     assert_true(upstream_is_own(w.udp, &asker));
     world_pass(&w, QUARANTINE_MS);
     assert_true(is_same(exchange(&w, 0), asker));
+    ports_book_deinit(&book);
     world_close(&w);
 }
 
@@ -359,13 +364,15 @@ static void a_source_that_is_not_there_costs_a_datagram(void **state)
 
     (void)state;
     open_dns(&w);
-    w.pool.source = (struct source_set){.count = 1, .address = {endpoint_of("192.0.2.5:0")}};
     world_open_at(&w, "127.0.0.1:0");
+    ports_book_init(&book);
+    sources_give(&book, w.server[0], PORTS_UDP, (const char *const[]){"192.0.2.5"}, 1);
     client = world_client();
     world_say(&w, client, "?");
     WORLD_UNTIL(&w, world_metric(&w, METRIC_DROP_NO_RESOURCES) == 1);
     assert_int_equal(w.suspected[0], 0);
     close(client);
+    ports_book_deinit(&book);
     world_close(&w);
 }
 
@@ -389,7 +396,7 @@ static void a_server_is_asked_from_the_client(void **state)
     if (!may_be_transparent())
         skip();
     open_dns(&w);
-    w.pool.source.client = true;
+    w.pool.source_client = true;
     world_open_at(&w, "127.0.0.1:0");
     for (int i = 0; i < 2; i++) {
         client[i] = peer_socket(i == 0 ? "127.0.0.77:0" : "127.0.0.78:0");
@@ -418,7 +425,7 @@ static void a_client_that_cannot_be_the_source_is_dropped(void **state)
 
     (void)state;
     open_dns(&w);
-    w.pool.source.client = true;
+    w.pool.source_client = true;
     world_open_at(&w, "[::1]:0");
     client = peer_socket("[::1]:0");
     world_say(&w, client, "?");
@@ -467,28 +474,35 @@ static void our_ports_are_counted(void **state)
     world_close(&w);
 }
 
-/* As many addresses as a pool's source can have. */
+/* As many addresses as a pool's source can have, each in turn. */
 static void all_addresses_of_a_source_are_known(void **state)
 {
+    char text[CONFIG_SOURCES_MAX][16];
+    const char *host[CONFIG_SOURCES_MAX];
     union inet_address asker[CONFIG_SOURCES_MAX];
     int client[CONFIG_SOURCES_MAX];
-    char text[64];
     struct world w;
 
     (void)state;
     open_dns(&w);
-    w.pool.source.count = 1;
     world_open_at(&w, "127.0.0.1:0");
+    ports_book_init(&book);
     for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
-        snprintf(text, sizeof(text), "127.0.1.%d:0", i + 1);
-        w.pool.source.address[0] = endpoint_of(text);
+        snprintf(text[i], sizeof(text[i]), "127.0.1.%d", i + 1);
+        host[i] = text[i];
+    }
+    sources_give(&book, w.server[0], PORTS_UDP, host, CONFIG_SOURCES_MAX);
+    for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
         client[i] = world_client();
         asker[i] = world_ask(&w, client[i], 0, "?");
+        for (int j = 0; j < i; j++)
+            assert_false(inet_address_same_host(&asker[i], &asker[j]));
     }
     for (int i = 0; i < CONFIG_SOURCES_MAX; i++) {
         assert_true(upstream_is_own(w.udp, &asker[i]));
         close(client[i]);
     }
+    ports_book_deinit(&book);
     world_close(&w);
 }
 
