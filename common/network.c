@@ -55,6 +55,12 @@ bool network_has(const struct network *network, const union inet_address *addres
     return IN6_ARE_ADDR_EQUAL(&masked, &network->address);
 }
 
+int network_compare(const struct network *a, const struct network *b)
+{
+    int order = memcmp(&a->address, &b->address, sizeof(a->address));
+    return order != 0 ? order : a->bits - b->bits;
+}
+
 bool network_any_has(const struct network *network, size_t count, const union inet_address *address)
 {
     for (size_t i = 0; i < count; i++) {

@@ -32,6 +32,9 @@ must_check int network_parse(struct network *out, const char *text, const char *
 /* Writes what network_parse reads; an IPv4 network as one of IPv4. Returns `text`. */
 char *network_format(const struct network *network, char text[NETWORK_TEXT_MAX]);
 
+/* By address, then by length; 0: they are the same. */
+int network_compare(const struct network *a, const struct network *b);
+
 /* Is the (folded or mapped) address in it? The port does not matter. */
 bool network_has(const struct network *network, const union inet_address *address);
 

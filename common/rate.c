@@ -28,32 +28,33 @@ void rate_meter_init(struct rate_meter *meter, uint32_t per_second, uint32_t bur
     atomic_init(&meter->arrival, 0);
 }
 
-/* How far ahead of now the arrival is; 0 when it is past. */
-static uint64_t ahead_of(uint64_t arrival, uint64_t now)
-{
-    return arrival > now ? arrival - now : 0;
-}
-
 /* Until an event of that arrival may happen. */
 static uint64_t wait_for(const struct rate *rate, uint64_t arrival, uint64_t now)
 {
-    return ahead_of(arrival, now + rate->tolerance);
+    return arrival > now + rate->tolerance ? arrival - now - rate->tolerance : 0;
 }
 
-/* False, and nothing changed, when it would have to wait and must not. */
-static bool make(struct rate_meter *meter, uint64_t now, bool may_wait, struct rate_claim *claim)
+static uint64_t in_us(uint64_t ns)
+{
+    return (ns + US_NS - 1) / US_NS;
+}
+
+/* Up to `most_wait` ahead. 0: the claim is made; else what would have been to wait. */
+static uint64_t make(struct rate_meter *meter, uint64_t now, uint64_t most_wait,
+                     struct rate_claim *claim)
 {
     uint64_t before = atomic_load_explicit(&meter->arrival, memory_order_relaxed);
-    uint64_t arrival;
+    uint64_t arrival, wait;
 
     do {
-        if (!may_wait && rate_room(&meter->rate, ahead_of(before, now)) == 0)
-            return false;
         arrival = MAX(before, now) + meter->rate.interval;
+        wait = wait_for(&meter->rate, arrival, now);
+        if (wait > most_wait)
+            return wait;
     } while (!atomic_compare_exchange_weak_explicit(&meter->arrival, &before, arrival,
                                                     memory_order_relaxed, memory_order_relaxed));
     *claim = (struct rate_claim){.arrival = arrival, .before = before};
-    return true;
+    return 0;
 }
 
 uint64_t rate_claim(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim)
@@ -61,27 +62,19 @@ uint64_t rate_claim(struct rate_meter *meter, uint64_t now_us, struct rate_claim
     uint64_t now = now_us * US_NS;
 
     if (claim->arrival <= now)
-        (void)make(meter, now, true, claim);
+        (void)make(meter, now, UINT64_MAX, claim);
     return rate_claim_wait(meter, now_us, claim);
 }
 
 uint64_t rate_claim_wait(const struct rate_meter *meter, uint64_t now_us,
                          const struct rate_claim *claim)
 {
-    return (wait_for(&meter->rate, claim->arrival, now_us * US_NS) + US_NS - 1) / US_NS;
+    return in_us(wait_for(&meter->rate, claim->arrival, now_us * US_NS));
 }
 
-uint64_t rate_meter_wait(const struct rate_meter *meter, uint64_t now_us)
+uint64_t rate_claim_now(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim)
 {
-    uint64_t next = atomic_load_explicit(&meter->arrival, memory_order_relaxed);
-    struct rate_claim claim = {.arrival = MAX(next, now_us * US_NS) + meter->rate.interval};
-
-    return rate_claim_wait(meter, now_us, &claim);
-}
-
-bool rate_claim_now(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim)
-{
-    return make(meter, now_us * US_NS, false, claim);
+    return in_us(make(meter, now_us * US_NS, 0, claim));
 }
 
 void rate_claim_return(struct rate_meter *meter, struct rate_claim *claim)

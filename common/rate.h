@@ -69,11 +69,10 @@ must_check uint64_t rate_claim(struct rate_meter *meter, uint64_t now_us, struct
 uint64_t rate_claim_wait(const struct rate_meter *meter, uint64_t now_us,
                          const struct rate_claim *claim);
 
-/* Microseconds until an event would conform if nobody else came; 0: now. Claims nothing. */
-uint64_t rate_meter_wait(const struct rate_meter *meter, uint64_t now_us);
-
-/* Makes the claim only if it can be used now. */
-must_check bool rate_claim_now(struct rate_meter *meter, uint64_t now_us, struct rate_claim *claim);
+/* Makes the claim only if it can be used now: 0. Else the microseconds until it could be, if nobody
+ * else came; nothing is claimed then. */
+must_check uint64_t rate_claim_now(struct rate_meter *meter, uint64_t now_us,
+                                   struct rate_claim *claim);
 
 /* It was used. */
 static inline void rate_claim_use(struct rate_claim *claim)

@@ -38,3 +38,16 @@ void config_buffer_add(struct config_buffer *buffer, const char *bytes, size_t s
     memcpy(buffer->data + buffer->size, bytes, size);
     buffer->size += size;
 }
+
+bool config_make_room(void *array, size_t count, size_t size)
+{
+    if ((count & (count - 1)) != 0)
+        return true;
+    void *old;
+    memcpy(&old, array, sizeof(old));
+    void *larger = realloc(old, MAX(2 * count, 1) * size);
+    if (larger == NULL)
+        return false;
+    memcpy(array, &larger, sizeof(larger));
+    return true;
+}

@@ -1,5 +1,5 @@
 /*
- * Purpose: bytes that grow at their end, for texts and images of unknown length.
+ * Purpose: bytes and arrays that grow at their end, for texts and images of unknown length.
  * Thread:  the owner's.
  * Owns:    `data`, which whoever made the buffer frees or hands on.
  * Fails:   `failed` stays set once memory ran out, so that one look at the end is enough. (A memory
@@ -20,3 +20,7 @@ struct config_buffer {
 };
 
 void config_buffer_add(struct config_buffer *buffer, const char *bytes, size_t size);
+
+/* Room for one more in the array whose address is given: it doubles whenever its count is a power
+ * of two. False: no memory, and the array is as it was. */
+bool config_make_room(void *array, size_t count, size_t size);

@@ -96,22 +96,6 @@ static void check_requests(struct config_loader *loader, const struct config_lis
                         "picks a server; give one of them");
 }
 
-bool config_networks_have(const struct config_networks *networks, const struct network *network)
-{
-    for (size_t i = 0; i < networks->count; i++) {
-        const struct network *one = &networks->network[i];
-        if (one->bits == network->bits &&
-            memcmp(&one->address, &network->address, sizeof(one->address)) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void check_tcp(struct config_loader *loader, const struct config_listener *listener)
-{
-    config_check_routes(loader, listener);
-}
-
 static void check_udp(struct config_loader *loader, const struct config_listener *listener)
 {
     check_replies(loader, listener);
@@ -128,6 +112,6 @@ void config_check_listeners(struct config_loader *loader, const struct config *c
         if (listener->protocol == CONFIG_PROTOCOL_UDP)
             check_udp(loader, listener);
         else
-            check_tcp(loader, listener);
+            config_check_routes(loader, listener);
     }
 }

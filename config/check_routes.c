@@ -42,10 +42,18 @@ static void check_conditions(struct config_loader *loader, const struct config_r
 
 /* ---- Twins ---- */
 
+static bool has(const struct config_networks *networks, const struct network *network)
+{
+    for (size_t i = 0; i < networks->count; i++)
+        if (network_compare(&networks->network[i], network) == 0)
+            return true;
+    return false;
+}
+
 static bool is_within(const struct config_networks *some, const struct config_networks *all)
 {
     for (size_t i = 0; i < some->count; i++)
-        if (!config_networks_have(all, &some->network[i]))
+        if (!has(all, &some->network[i]))
             return false;
     return true;
 }

@@ -7,7 +7,6 @@
 #include "config/loader.h"
 
 #include <sched.h>
-#include <string.h>
 #include <unistd.h>
 
 #define WORKERS_MAX 256
@@ -46,23 +45,18 @@ static bool is_fed_datagrams(const struct config *config, size_t pool)
     return false;
 }
 
-static bool sends_datagrams(const struct config_health *health)
-{
-    return strcmp(health->type, "udp") == 0 || strcmp(health->type, "dns") == 0;
-}
-
 /* A probe of another port meets another program, which expects no header. So does a datagram where
  * clients come over TCP alone. */
-static int64_t proxy_version(const struct config *config, size_t index)
+static void put_proxy_versions(const struct config *config, size_t index)
 {
-    const struct config_pool *pool = &config->pools[index];
-    if (!pool->health.send_proxy || pool->health.port != 0)
-        return 0;
-    if (sends_datagrams(&pool->health) && !is_fed_datagrams(config, index))
-        return 0;
-    return pool->send_proxy == CONFIG_SEND_PROXY_V1   ? 1
-           : pool->send_proxy == CONFIG_SEND_PROXY_V2 ? 2
-                                                      : 0;
+    struct config_pool *pool = &config->pools[index];
+    struct config_health *health = &pool->health;
+    bool has_header = health->send_proxy && health->port == 0;
+    int64_t version = pool->send_proxy == CONFIG_SEND_PROXY_V1   ? 1
+                      : pool->send_proxy == CONFIG_SEND_PROXY_V2 ? 2
+                                                                 : 0;
+    health->proxy_version = has_header ? version : 0;
+    health->proxy_version_udp = is_fed_datagrams(config, index) ? health->proxy_version : 0;
 }
 
 /* The first of each family: a probe goes the way that sessions go. */
@@ -81,7 +75,7 @@ static void put_probe_sources(struct config_pool *pool)
 void config_put_probe_values(struct config *config)
 {
     for (size_t i = 0; i < config->pool_count; i++) {
-        config->pools[i].health.proxy_version = proxy_version(config, i);
+        put_proxy_versions(config, i);
         put_probe_sources(&config->pools[i]);
     }
 }

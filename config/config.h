@@ -144,7 +144,10 @@ struct config_health {
     bool start_up;  /* an unknown server counts as up */
     int64_t port;   /* 0: the server's own */
     bool send_proxy;
-    int64_t proxy_version; /* of the header that a probe begins with: 0 none, 1 or 2; completed */
+    /* Of the header that a probe over a stream, or of datagrams, begins with: 0 none, 1 or 2;
+     * completed. */
+    int64_t proxy_version;
+    int64_t proxy_version_udp;
     union inet_address source_v4; /* what it connects from; AF_UNSPEC: whatever fits; completed */
     union inet_address source_v6;
     /* http */

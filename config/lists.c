@@ -28,7 +28,6 @@
 struct reading {
     struct config_loader *loader;
     struct config_list *list;
-    size_t room; /* networks that its arrays have room for */
     int line;
     unsigned wrong;
 };
@@ -46,29 +45,14 @@ static void refuse_line(struct reading *reading, const char *format, ...)
     reading->wrong++;
 }
 
-static bool resize(void *array, size_t count, size_t size)
-{
-    void *old;
-    memcpy(&old, array, sizeof(old));
-    void *larger = reallocarray(old, count, size);
-    if (larger == NULL)
-        return false;
-    memcpy(array, &larger, sizeof(larger));
-    return true;
-}
-
 static void keep(struct reading *reading, const struct network *network)
 {
     struct config_list *list = reading->list;
     struct config_networks *networks = &list->networks;
-    if (networks->count == reading->room) {
-        size_t room = MAX(2 * reading->room, (size_t)64);
-        if (!resize(&networks->network, room, sizeof(*networks->network)) ||
-            !resize(&list->line, room, sizeof(*list->line))) {
-            reading->loader->no_memory = true;
-            return;
-        }
-        reading->room = room;
+    if (!config_make_room(&networks->network, networks->count, sizeof(*networks->network)) ||
+        !config_make_room(&list->line, networks->count, sizeof(*list->line))) {
+        reading->loader->no_memory = true;
+        return;
     }
     list->line[networks->count] = reading->line;
     networks->network[networks->count++] = *network;
@@ -207,12 +191,9 @@ void config_read_lists(struct config_loader *loader, struct config *config)
 
 /* ---- What is both allowed and denied ---- */
 
-static int compare_networks(const void *left, const void *right)
+static int compare(const void *left, const void *right)
 {
-    const struct network *a = left;
-    const struct network *b = right;
-    int order = memcmp(&a->address, &b->address, sizeof(a->address));
-    return order != 0 ? order : a->bits - b->bits;
+    return network_compare(left, right);
 }
 
 /* All that the listener allows, in order. */
@@ -233,14 +214,13 @@ static bool collect(const struct config_listener *listener, struct allowed *out)
         memcpy(out->network, said->network, said->count * sizeof(*out->network));
     if (listed->count > 0)
         memcpy(out->network + said->count, listed->network, listed->count * sizeof(*out->network));
-    qsort(out->network, out->count, sizeof(*out->network), compare_networks);
+    qsort(out->network, out->count, sizeof(*out->network), compare);
     return true;
 }
 
 static bool is_allowed(const struct allowed *allowed, const struct network *network)
 {
-    return bsearch(network, allowed->network, allowed->count, sizeof(*network), compare_networks) !=
-           NULL;
+    return bsearch(network, allowed->network, allowed->count, sizeof(*network), compare) != NULL;
 }
 
 #define IN_BOTH "the network %s is in allow and in deny; it must be in one of them"

@@ -6,6 +6,8 @@
  */
 #include "config/loader.h"
 
+#include "config/buffer.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -25,15 +27,9 @@ void config_loader_error(struct config_loader *loader, int line, const char *for
 
 void config_loader_place(struct config_loader *loader, struct config_place place)
 {
-    size_t count = loader->place_count;
-    if ((count & (count - 1)) == 0) {
-        struct config_place *larger =
-            realloc(loader->places, MAX(2 * count, 1) * sizeof(*loader->places));
-        if (larger == NULL) {
-            loader->no_memory = true;
-            return;
-        }
-        loader->places = larger;
+    if (!config_make_room(&loader->places, loader->place_count, sizeof(*loader->places))) {
+        loader->no_memory = true;
+        return;
     }
     loader->places[loader->place_count++] = place;
 }

@@ -66,9 +66,6 @@ void config_check_source(struct config_loader *loader, const struct config *conf
 void config_check_addresses(struct config_loader *loader, const struct config *config);
 void config_complete(struct config *config);
 
-/* Is it one of them, with the very same prefix? */
-bool config_networks_have(const struct config_networks *networks, const struct network *network);
-
 /*
  * Puts what no key says, in the file's model and a decoded one alike. config_link puts the
  * pool_index of every listener and route; false when one names a pool that does not exist.

@@ -16,24 +16,10 @@
 
 /* ---- The map of lines ---- */
 
-/* Room for one more in an array that doubles whenever its count is a power of two. */
-static bool make_room(void *array, size_t count, size_t size)
-{
-    if ((count & (count - 1)) != 0)
-        return true;
-    void *old;
-    memcpy(&old, array, sizeof(old));
-    void *larger = realloc(old, MAX(2 * count, 1) * size);
-    if (larger == NULL)
-        return false;
-    memcpy(array, &larger, sizeof(larger));
-    return true;
-}
-
 void config_scan_begin_line(struct config_scan *scan, struct config_source_line place)
 {
     struct config_source *source = scan->source;
-    if (make_room(&source->lines, source->line_count, sizeof(*source->lines)))
+    if (config_make_room(&source->lines, source->line_count, sizeof(*source->lines)))
         source->lines[source->line_count++] = place;
     else
         scan->no_memory = true;
@@ -43,7 +29,8 @@ void config_scan_begin_line(struct config_scan *scan, struct config_source_line 
 static bool add_file(struct config_scan *scan, char *name)
 {
     struct config_source *source = scan->source;
-    if (name == NULL || !make_room(&source->files, source->file_count, sizeof(*source->files))) {
+    if (name == NULL ||
+        !config_make_room(&source->files, source->file_count, sizeof(*source->files))) {
         free(name);
         scan->no_memory = true;
         return false;

@@ -252,21 +252,17 @@ void listener_rate_init(struct rate_meter *meter, int64_t per_second)
     rate_meter_init(meter, (uint32_t)per_second, (uint32_t)per_second / 10);
 }
 
-static struct gate_list list_of(const struct config_list *from)
+static struct gate_list list_of(const struct config_networks *from)
 {
-    return (struct gate_list){from->networks.network, from->networks.count};
+    return (struct gate_list){from->network, from->count};
 }
 
 /* Also where nobody is kept out yet: operators may say otherwise. */
 static int open_gate(struct listener *listener, const struct config_listener *from)
 {
     struct gate_options options = {
-        .allow = from->allow.network,
-        .allow_count = from->allow.count,
-        .deny = from->deny.network,
-        .deny_count = from->deny.count,
-        .more_allow = list_of(&from->allow_file),
-        .more_deny = list_of(&from->deny_file),
+        .allow = {list_of(&from->allow), list_of(&from->allow_file.networks)},
+        .deny = {list_of(&from->deny), list_of(&from->deny_file.networks)},
         .source_max = (uint32_t)from->source_max_sessions,
         .source_rate = (uint32_t)from->source_rate,
         .datagram_rate = (uint32_t)from->source_datagram_rate,

@@ -5,7 +5,6 @@
  * Fails:   by answering with an error.
  */
 #include "common/clock.h"
-#include "common/units.h"
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
 #include "lb/admin/reply.h"
@@ -14,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define FOR_MAX_MS CONFIG_DRAIN_DEADLINE_MAX
 
 /* Rules of one line of `show access`: a fraction of a millisecond. */
 #define SLICE 128
@@ -49,17 +46,10 @@ static bool take_network(struct request *request, struct network *out)
 
 static bool take_end(struct request *request, uint64_t *out_until_ms)
 {
-    int64_t span_ms;
-    const char *text = request_option(request, "for");
-    *out_until_ms = UINT64_MAX;
-    if (text == NULL)
-        return true;
-    if (units_parse_duration(text, &span_ms) < 0 || span_ms <= 0 || span_ms > FOR_MAX_MS) {
-        request_refuse_usage(request, "\"%s\" is not a duration such as 30s or 5m, at most 30d",
-                             text);
+    int64_t span_ms = 0;
+    if (!request_take_duration(request, "for", 1, &span_ms))
         return false;
-    }
-    *out_until_ms = clock_now_ms() + (uint64_t)span_ms;
+    *out_until_ms = span_ms == 0 ? UINT64_MAX : clock_now_ms() + (uint64_t)span_ms;
     return true;
 }
 

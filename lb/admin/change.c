@@ -5,7 +5,6 @@
  * Fails:   by answering with an error.
  */
 #include "common/clock.h"
-#include "common/units.h"
 #include "lb/admin/handlers.h"
 #include "lb/admin/lookup.h"
 #include "lb/admin/servers.h"
@@ -27,15 +26,9 @@ void run_drain(struct request *request)
     struct pool_member *member = lookup_member(request, request_argument(request, 0));
     if (member == NULL)
         return;
-    const char *text = request_option(request, "deadline");
     int64_t deadline_ms = member->pool->config->drain_deadline;
-    if (text != NULL &&
-        (units_parse_duration(text, &deadline_ms) < 0 || deadline_ms > CONFIG_DRAIN_DEADLINE_MAX)) {
-        request_refuse_usage(request, "\"%s\" is not a duration such as 30s or 5m, at most 30d",
-                             text);
-        return;
-    }
-    set_admin(request, member, SERVER_DRAIN, (uint64_t)deadline_ms);
+    if (request_take_duration(request, "deadline", 0, &deadline_ms))
+        set_admin(request, member, SERVER_DRAIN, (uint64_t)deadline_ms);
 }
 
 void run_enable(struct request *request)

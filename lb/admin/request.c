@@ -7,6 +7,7 @@
 #include "lb/admin/request.h"
 
 #include "common/log.h"
+#include "common/units.h"
 #include "lb/admin/commands.h"
 #include "lb/admin/reply.h"
 
@@ -147,4 +148,21 @@ void request_refuse_usage(struct request *request, const char *format, ...)
     text_init(&text, usage, sizeof(usage));
     command_usage(request->command, &text);
     request_refuse(request, "%s; usage: %s", said, usage);
+}
+
+bool request_take_duration(struct request *request, const char *key, int64_t least_ms,
+                           int64_t *in_out_ms)
+{
+    const char *text = request_option(request, key);
+    int64_t span_ms;
+    if (text == NULL)
+        return true;
+    if (units_parse_duration(text, &span_ms) < 0 || span_ms < least_ms ||
+        span_ms > CONFIG_DRAIN_DEADLINE_MAX) {
+        request_refuse_usage(request, "\"%s\" is not a duration such as 30s or 5m, at most 30d",
+                             text);
+        return false;
+    }
+    *in_out_ms = span_ms;
+    return true;
 }

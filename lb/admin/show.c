@@ -135,11 +135,10 @@ static json_t *datagrams_row(const struct gate_datagrams *datagrams)
     return reply_end(&row);
 }
 
-/* What the limits on who may come in have said so far; null where there are none. */
+/* What has been said so far to those who wanted to come in, while anything was there to keep them
+ * out. */
 static json_t *gate_row(const struct gate *gate)
 {
-    if (gate_is_open(gate) && !gate_limits_datagrams(gate))
-        return json_null();
     struct reply row = reply_object();
     struct gate_counts counts;
     gate_read(gate, &counts);
@@ -162,12 +161,12 @@ static json_t *listener_row(const struct listener *listener)
     reply_add_text(&row, "address", config->bind.text);
     reply_add_text(&row, "protocol", is_udp ? "udp" : "tcp");
     reply_add_text(&row, "pool", config->pool);
-    if (is_udp)
+    if (is_udp) {
         add_count(&row, "flows", &listener->flows, "max_flows", listener->flow_limit);
-    else
+    } else {
         add_count(&row, "sessions", &listener->sessions, "max_connections", listener->limit);
-    if (!is_udp)
         add_rate(&row, listener);
+    }
     reply_add(&row, "gate", gate_row(listener->gate));
     return reply_end(&row);
 }

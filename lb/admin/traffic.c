@@ -192,9 +192,11 @@ static bool filter_client(struct request *request, struct traffic_filter *filter
     bool has_port;
     if (client == NULL)
         return true;
-    if (strchr(client, '/') != NULL && network_parse(&filter->within, client, &why) == 0) {
-        filter->is_within = true;
-        return true;
+    if (strchr(client, '/') != NULL) {
+        filter->is_within = network_parse(&filter->within, client, &why) == 0;
+        if (!filter->is_within)
+            request_refuse_usage(request, "\"%s\" is not a client's address or network: %s", client, why);
+        return filter->is_within;
     }
     if (!parse_client(client, &address, &has_port)) {
         request_refuse_usage(request, "\"%s\" is not a client's address or network", client);

@@ -84,17 +84,15 @@ static void set_timer(struct control *control);
 
 static bool expire(struct control *control, const struct listener *listener, uint64_t now_ms)
 {
-    size_t before, after;
-    bool is_done;
+    size_t over, left;
+    bool is_done = gate_rules_expire(listener->gate, now_ms, &over) == 0;
 
-    gate_rules(listener->gate, &before);
-    is_done = gate_rules_expire(listener->gate, now_ms) == 0;
-    gate_rules(listener->gate, &after);
-    if (after == before)
+    if (over == 0)
         return is_done;
+    (void)gate_rules(listener->gate, &left);
     control->access.ended_ms = now_ms;
     log_info("access rules are over", LOG_S("listener", listener->config->name),
-             LOG_U("over", before - after), LOG_U("left", after));
+             LOG_U("over", over), LOG_U("left", left));
     return is_done;
 }
 

@@ -65,29 +65,33 @@ struct filling {
     size_t count;
 };
 
-static void fill(struct filling *filling, struct gate_list list, bool denies)
+static size_t count_of(const struct gate_list lists[2])
 {
-    for (size_t i = 0; i < list.count; i++, filling->count++) {
-        filling->network[filling->count] = list.network[i];
-        filling->value[filling->count] = rules_value(&list.network[i], denies);
+    return lists[0].count + lists[1].count;
+}
+
+static void fill(struct filling *filling, const struct gate_list lists[2], bool denies)
+{
+    for (size_t i = 0; i < count_of(lists); i++, filling->count++) {
+        const struct network *network =
+            i < lists[0].count ? &lists[0].network[i] : &lists[1].network[i - lists[0].count];
+        filling->network[filling->count] = *network;
+        filling->value[filling->count] = rules_value(network, denies);
     }
 }
 
 /* What is denied comes last: it holds when a network is both. */
 static int make_networks(struct gate *gate, const struct gate_options *options)
 {
-    size_t count = options->allow_count + options->deny_count + options->more_allow.count +
-                   options->more_deny.count;
+    size_t count = count_of(options->allow) + count_of(options->deny);
     if (count == 0)
         return 0;
     struct filling all = {.network = calloc(count, sizeof(*all.network)),
                           .value = calloc(count, sizeof(*all.value))};
     int rc = -ENOMEM;
     if (all.network != NULL && all.value != NULL) {
-        fill(&all, (struct gate_list){options->allow, options->allow_count}, false);
-        fill(&all, options->more_allow, false);
-        fill(&all, (struct gate_list){options->deny, options->deny_count}, true);
-        fill(&all, options->more_deny, true);
+        fill(&all, options->allow, false);
+        fill(&all, options->deny, true);
         rc = networks_new(&gate->networks, all.network, all.value, all.count);
     }
     free(all.network);
@@ -116,7 +120,7 @@ int gate_new(struct gate **out, const struct gate_options *options)
     gate->prefix_v6 = MIN(options->prefix_v6, 128);
     gate->is_dry = options->dry_run;
     gate->counts_sessions = options->source_max > 0;
-    gate->admits_others = options->allow_count + options->more_allow.count == 0;
+    gate->admits_others = count_of(options->allow) == 0;
     int rc = make_networks(gate, options);
     if (rc == 0)
         rc = make_sources(gate, options);
@@ -315,9 +319,12 @@ const struct gate_rule *gate_rules(const struct gate *gate, size_t *out_count)
     return gate->rules.rule;
 }
 
-int gate_rules_expire(struct gate *gate, uint64_t now_ms)
+int gate_rules_expire(struct gate *gate, uint64_t now_ms, size_t *out_dropped)
 {
-    return rules_expire(&gate->rules, now_ms);
+    size_t before = gate->rules.count;
+    int rc = rules_expire(&gate->rules, now_ms);
+    *out_dropped = before - gate->rules.count;
+    return rc;
 }
 
 uint64_t gate_rules_next_ms(const struct gate *gate)

@@ -42,12 +42,8 @@ struct gate_list {
 };
 
 struct gate_options {
-    const struct network *allow;
-    size_t allow_count;
-    const struct network *deny;
-    size_t deny_count;
-    struct gate_list more_allow; /* from elsewhere, and no less */
-    struct gate_list more_deny;
+    struct gate_list allow[2]; /* from two places, and alike */
+    struct gate_list deny[2];
     uint32_t source_max;    /* at once; 0: no limit; above 1048572 as that */
     uint32_t source_rate;   /* new ones a second; 0: no limit; above 1000000 as that */
     uint32_t datagram_rate; /* datagrams a second; as source_rate */
@@ -155,16 +151,16 @@ must_check int gate_rule_drop(struct gate *gate, const struct network *network);
 /* Until the next change. */
 const struct gate_rule *gate_rules(const struct gate *gate, size_t *out_count);
 
-/* Drops the rules whose time is over. -ENOMEM: they hold on. */
-must_check int gate_rules_expire(struct gate *gate, uint64_t now_ms);
+/* Drops the rules whose time is over, *out_dropped of them. -ENOMEM: they hold on. */
+must_check int gate_rules_expire(struct gate *gate, uint64_t now_ms, size_t *out_dropped);
 /* When the next one's is; UINT64_MAX: never. */
 uint64_t gate_rules_next_ms(const struct gate *gate);
 
 /*
  * A change leaves the rules as they were behind, for the threads that look at them just then.
- * Whoever makes changes calls gate_retire; when after that he has seen every thread that enters
- * outside of gate_enter, gate_reclaim frees what was left until gate_retire. Then it may be called
- * again, and need not be once the gate is settled: nothing is left.
+ * Whoever makes changes calls gate_retire; when after that he has seen every other thread
+ * outside of gate_enter and gate_denies, gate_reclaim frees what was left until gate_retire. Then
+ * it may be called again, and need not be once the gate is settled: nothing is left.
  */
 void gate_retire(struct gate *gate);
 void gate_reclaim(struct gate *gate);

@@ -80,16 +80,11 @@ static int publish(struct rules *rules, const struct gate_rule *rule, size_t cou
 
 /* ---- Changes ---- */
 
-static bool is_same(const struct network *a, const struct network *b)
-{
-    return a->bits == b->bits && memcmp(&a->address, &b->address, sizeof(a->address)) == 0;
-}
-
 /* `count` when there is none. */
 static size_t index_of(const struct rules *rules, const struct network *network)
 {
     size_t i = 0;
-    while (i < rules->count && !is_same(&rules->rule[i].network, network))
+    while (i < rules->count && network_compare(&rules->rule[i].network, network) != 0)
         i++;
     return i;
 }
@@ -148,7 +143,7 @@ static int keep(struct rules *rules, bool (*stays)(const struct gate_rule *, con
 
 static bool is_another(const struct gate_rule *rule, const void *network)
 {
-    return !is_same(&rule->network, network);
+    return network_compare(&rule->network, network) != 0;
 }
 
 int rules_drop(struct rules *rules, const struct network *network)

@@ -31,8 +31,8 @@ struct sources_answer {
 /*
  * May `count` events of a source happen at once? Of several the first `granted` may, and the
  * verdict is GATE_ADMITTED when that is all of them; an untracked source is granted all. With a
- * `max` the count is 1. The tag stands for the source: a hash of 64 bits, whose low ones choose the
- * place.
+ * `max` the count is at most 1; 0 is sources_adopt. The tag stands for the source: a hash of 64
+ * bits, whose low ones choose the place.
  */
 struct sources_answer sources_charge(struct sources *sources, uint64_t tag, uint64_t now_us,
                                      uint32_t count);

@@ -166,7 +166,7 @@ int probe_datagram_send(struct probe_datagram *datagram, const void *bytes, size
                         probe_reply_fn *on_reply)
 {
     uint8_t all[PROBE_GREETING_MAX + CONFIG_PAYLOAD_MAX];
-    size_t greeting = probe_socket_greeting(datagram->probe.settings, all);
+    size_t greeting = probe_socket_greeting(datagram->probe.settings->proxy_version_udp, all);
     int error = 0;
     int fd;
 

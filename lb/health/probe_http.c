@@ -163,7 +163,7 @@ static void add_address(struct text *text, const struct address *address)
 static int set_request(struct http_probe *http, const char *text, size_t length)
 {
     uint8_t greeting[PROBE_GREETING_MAX];
-    size_t size = probe_socket_greeting(http->stream.probe.settings, greeting);
+    size_t size = probe_socket_greeting(http->stream.probe.settings->proxy_version, greeting);
 
     http->sent = 0;
     http->request = malloc(size + length);

@@ -63,9 +63,9 @@ bool probe_socket_meets_itself(int fd)
     return address_is_inet(&own) && address_equal(&own, &peer);
 }
 
-size_t probe_socket_greeting(const struct config_health *settings, uint8_t out[PROBE_GREETING_MAX])
+size_t probe_socket_greeting(int64_t version, uint8_t out[PROBE_GREETING_MAX])
 {
-    struct proxy_write header = {.version = (unsigned)settings->proxy_version, .local = true};
+    struct proxy_write header = {.version = (unsigned)version, .local = true};
 
     return header.version == 0 ? 0 : proxy_header_write(&header, out, PROBE_GREETING_MAX);
 }

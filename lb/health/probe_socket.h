@@ -29,8 +29,8 @@ int probe_socket_connect(int fd, const struct config_health *settings,
 bool probe_socket_meets_itself(int fd);
 
 /*
- * What a probe's connection begins with: nothing, or the PROXY header of a connection that speaks
+ * What a probe begins with: nothing (version 0), or the PROXY header of a connection that speaks
  * for itself (LOCAL, and UNKNOWN of version 1; proxy-protocol.txt §2). Returns its length.
  */
 #define PROBE_GREETING_MAX 16
-size_t probe_socket_greeting(const struct config_health *settings, uint8_t out[PROBE_GREETING_MAX]);
+size_t probe_socket_greeting(int64_t version, uint8_t out[PROBE_GREETING_MAX]);

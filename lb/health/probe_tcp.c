@@ -16,7 +16,7 @@
 static void tcp_connected(struct probe_stream *stream)
 {
     uint8_t greeting[PROBE_GREETING_MAX];
-    size_t size = probe_socket_greeting(stream->probe.settings, greeting);
+    size_t size = probe_socket_greeting(stream->probe.settings->proxy_version, greeting);
 
     /* A socket that has just connected takes so little whole, or has failed. */
     if (size > 0 && send(stream->fd, greeting, size, MSG_NOSIGNAL) < 0)

@@ -147,7 +147,6 @@ static void tell(struct refusals *refusals, struct entry *entry, uint64_t now_ms
 /* All whose turn it is, as long as there are lines. */
 static void tell_due(struct refusals *refusals, uint64_t now_ms)
 {
-    expire(refusals, now_ms);
     while (!list_empty(&refusals->due)) {
         uint64_t wait_us = rate_claim(refusals->lines, now_ms * 1000, &refusals->claim);
         if (wait_us > 0) {
@@ -164,7 +163,10 @@ static void tell_due(struct refusals *refusals, uint64_t now_ms)
 
 static void on_timer(struct wheel_timer *timer, uint64_t now_ms)
 {
-    tell_due(container_of(timer, struct refusals, timer), now_ms);
+    struct refusals *refusals = container_of(timer, struct refusals, timer);
+
+    expire(refusals, now_ms);
+    tell_due(refusals, now_ms);
 }
 
 void refusals_note(struct refusals *refusals, const struct refusal *refusal, uint32_t count,

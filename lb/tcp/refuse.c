@@ -23,44 +23,33 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
-static int set_number(int fd, int level, int name, int value)
-{
-    return setsockopt(fd, level, name, &value, sizeof(value));
-}
-
 /* Of IPv4, IPv6, or both: an IPv6 socket may carry either. It fails where it has no meaning. */
 static bool set_either(int fd, int v4, int v6, int value)
 {
-    bool has_v4 = set_number(fd, IPPROTO_IP, v4, value) == 0;
+    bool has_v4 = socket_set(fd, IPPROTO_IP, v4, value) == 0;
 
-    return set_number(fd, IPPROTO_IPV6, v6, value) == 0 || has_v4;
+    return socket_set(fd, IPPROTO_IPV6, v6, value) == 0 || has_v4;
 }
 
 static bool cut_off(int fd)
 {
     return set_either(fd, IP_MINTTL, IPV6_MINHOPCOUNT, 255) &&
-           set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, REFUSE_SILENCE_MS) == 0;
-}
-
-static bool may_be_silent(struct tcp *tcp)
-{
-    if (tcp->now_ms - tcp->silence_began_ms >= REFUSE_SILENCE_MS) {
-        tcp->silence_began_ms = tcp->now_ms;
-        tcp->silenced = 0;
-    }
-    return tcp->silenced < REFUSE_SILENT_MOST;
+           socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, REFUSE_SILENCE_MS) == 0;
 }
 
 static void drop_client(struct tcp *tcp, int fd)
 {
-    bool is_silent = may_be_silent(tcp) && cut_off(fd);
+    struct rate_claim claim = {0};
+    bool is_silent = rate_claim_now(&tcp->silences, tcp->now_ms * 1000, &claim) == 0;
 
-    (void)set_either(fd, IP_TTL, IPV6_UNICAST_HOPS, 1);
-    if (is_silent) {
-        tcp->silenced++;
-        /* What came before: close(2) would reset for the sake of a byte unread. */
-        (void)!recv(fd, NULL, INT_MAX, MSG_TRUNC | MSG_DONTWAIT);
+    if (is_silent && !cut_off(fd)) {
+        rate_claim_return(&tcp->silences, &claim);
+        is_silent = false;
     }
+    (void)set_either(fd, IP_TTL, IPV6_UNICAST_HOPS, 1);
+    /* What came before: close(2) would reset for the sake of a byte unread. */
+    if (is_silent)
+        (void)!recv(fd, NULL, INT_MAX, MSG_TRUNC | MSG_DONTWAIT);
     socket_close(fd, !is_silent);
 }
 

@@ -425,6 +425,7 @@ int tcp_new(struct tcp **out, const struct tcp_env *env, uint64_t now_ms)
     tcp->env = *env;
     tcp->now_ms = now_ms;
     tcp->next_id = 1;
+    rate_meter_init(&tcp->silences, REFUSE_SILENT_RATE, REFUSE_SILENT_BURST);
     tcp->tools.pipes = env->pipes;
     tcp->tools.scratch_size = SCRATCH_SIZE;
     tcp->tools.scratch = malloc(SCRATCH_SIZE);

@@ -87,10 +87,9 @@ struct tcp {
     unsigned kind[2];        /* of poller tokens, by side */
     uint64_t now_ms;
     uint64_t next_id;
-    uint64_t source_told_ms;  /* when the log told of a source that servers cannot be had from */
-    uint64_t no_port_told_ms; /* and of a server for which no local port was left */
-    uint64_t silence_began_ms;
-    uint32_t silenced; /* clients dropped without a word since then */
+    uint64_t source_told_ms;    /* when the log told of a source that servers cannot be had from */
+    uint64_t no_port_told_ms;   /* and of a server for which no local port was left */
+    struct rate_meter silences; /* of clients dropped without a word */
 };
 
 /* ---- session.c: the state machine ---- */
@@ -137,10 +136,11 @@ void admit_refuse(struct tcp *tcp, const struct tcp_policy *policy,
 
 /* ---- refuse.c: how the others are turned away ---- */
 
-/* How long a dropped client gets no answer, and how many of them may wait for the end of that:
- * more in one such time are reset out of its sight. */
+/* How long a dropped client gets no answer. Of each worker's so many a second and at once may wait
+ * for the end of that, 256 in one such time; others are reset out of their sight. */
 #define REFUSE_SILENCE_MS 20000
-#define REFUSE_SILENT_MOST 256
+#define REFUSE_SILENT_RATE 6
+#define REFUSE_SILENT_BURST 136
 /* Closes the socket as `refuse` says. */
 void refuse_client(struct tcp *tcp, const struct tcp_policy *policy, int fd);
 
@@ -215,6 +215,8 @@ void relay_discard(struct session *session, unsigned from);
 
 /* ---- socket.c: options and connects ---- */
 
+/* setsockopt(2) of a number: 0 or a negative errno. */
+int socket_set(int fd, int level, int name, int value);
 /* A non-blocking socket under way to the address, without the options of socket_tune. A negative
  * errno: -EAGAIN is a Unix socket's full backlog. */
 must_check int socket_connect(const struct address *to, const struct source *from,

@@ -6,32 +6,33 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static int set(int fd, int level, int name, int value)
+int socket_set(int fd, int level, int name, int value)
 {
     return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
 static int set_keepalive(int fd, const struct tcp_policy *policy)
 {
-    int failed = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    int failed = socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 
-    failed = failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPIDLE, policy->keepalive_idle_s);
-    failed = failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPINTVL, policy->keepalive_interval_s);
-    return failed ? failed : set(fd, IPPROTO_TCP, TCP_KEEPCNT, policy->keepalive_count);
+    failed = failed ? failed : socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, policy->keepalive_idle_s);
+    failed =
+        failed ? failed : socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, policy->keepalive_interval_s);
+    return failed ? failed : socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, policy->keepalive_count);
 }
 
 /* What must be there before the first segment, or before the first byte. */
 static int set_early(int fd, const struct tcp_policy *policy)
 {
-    int failed = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    int failed = socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 
-    failed = failed ? failed : set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    failed = failed ? failed : socket_set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (!failed && policy->rcvbuf > 0)
-        failed = set(fd, SOL_SOCKET, SO_RCVBUF, policy->rcvbuf);
+        failed = socket_set(fd, SOL_SOCKET, SO_RCVBUF, policy->rcvbuf);
     if (!failed && policy->sndbuf > 0)
-        failed = set(fd, SOL_SOCKET, SO_SNDBUF, policy->sndbuf);
+        failed = socket_set(fd, SOL_SOCKET, SO_SNDBUF, policy->sndbuf);
     if (!failed && policy->user_timeout_ms > 0)
-        failed = set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, policy->user_timeout_ms);
+        failed = socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, policy->user_timeout_ms);
     return failed;
 }
 
@@ -40,7 +41,7 @@ int socket_tune(int fd, const struct tcp_policy *policy)
     int failed = 0;
 
     if (policy->notsent_lowat > 0)
-        failed = set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, policy->notsent_lowat);
+        failed = socket_set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, policy->notsent_lowat);
     if (!failed && policy->keepalive_idle_s > 0)
         failed = set_keepalive(fd, policy);
     return failed;

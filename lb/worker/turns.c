@@ -24,7 +24,7 @@ static uint64_t claim_one(struct turns *turns, unsigned which, uint64_t now_us)
     struct rate_claim *claim = &turns->claim[which];
 
     if (which == TURN_TAKEN)
-        return rate_claim_now(meter, now_us, claim) ? 0 : MAX(rate_meter_wait(meter, now_us), 1u);
+        return rate_claim_now(meter, now_us, claim);
     if (which == TURN_OWN && turns->meter[TURN_TAKEN] != NULL && claim->arrival > 0)
         return rate_claim_wait(meter, now_us, claim);
     return rate_claim(meter, now_us, claim);
@@ -46,7 +46,7 @@ bool turns_claim_now(struct turns *turns, uint64_t now_us)
 {
     for (unsigned which = 0; which < TURNS; which++) {
         struct rate_meter *meter = turns->meter[which];
-        if (meter == NULL || rate_claim_now(meter, now_us, &turns->claim[which]))
+        if (meter == NULL || rate_claim_now(meter, now_us, &turns->claim[which]) == 0)
             continue;
         turns_end(turns, false);
         return false;

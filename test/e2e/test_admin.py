@@ -15,7 +15,7 @@ import pytest
 from lib import weir as weir_module
 from lib.servers import answer_of
 from lib.wait import SLOW, eventually
-from lib.weir import BUILD, AdminError
+from lib.weir import BUILD, OPEN_GATE, AdminError
 
 SERVER_FIELDS = {
     "pool": str, "name": str, "address": str, "weight": int, "admin": str, "health": str,
@@ -220,7 +220,7 @@ def test_show_listeners_pools_servers(echo_weir, sessions):
     assert listener == {
         "name": "web", "address": running.configuration["listeners"][0]["bind"],
         "protocol": "tcp", "pool": "web", "sessions": 4, "max_connections": 100,
-        "session_rate": 1000, "throttled": 0, "gate": None}
+        "session_rate": 1000, "throttled": 0, "gate": OPEN_GATE}
 
     [pool] = running.admin("show pools")
     assert_fields(pool, POOL_FIELDS)

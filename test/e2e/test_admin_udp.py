@@ -11,7 +11,7 @@ from lib import weir as weir_module
 from lib.ports import free_port
 from lib.udp_peers import silent
 from lib.wait import eventually
-from lib.weir import AdminError
+from lib.weir import OPEN_GATE, AdminError
 
 FLOW_FIELDS = {
     "id": int, "listener": str, "client": str, "pool": str, "server": str, "state": str,
@@ -106,10 +106,10 @@ def test_both_protocols_are_told_apart(weir, udp_server, tcp_server, flows):
         assert client.recv(1) == b"x"
         assert running.admin("show listeners") == [
             {"name": "both-udp", "address": front["bind"], "protocol": "udp", "pool": "web",
-             "flows": 3, "max_flows": 500, "gate": None},
+             "flows": 3, "max_flows": 500, "gate": OPEN_GATE},
             {"name": "both-tcp", "address": front["bind"], "protocol": "tcp", "pool": "web",
              "sessions": 1, "max_connections": None, "session_rate": None, "throttled": 0,
-             "gate": None}]
+             "gate": OPEN_GATE}]
         for row in (running.server("a"), *running.admin("show pools")):
             assert (row["sessions"], row["sessions_total"]) == (1, 1)
             assert (row["flows"], row["flows_total"]) == (3, 3)

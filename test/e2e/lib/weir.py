@@ -21,6 +21,10 @@ USER = "weir"
 
 SANITIZER = re.compile(r"^.*(?:Sanitizer|runtime error|\bBUG\b).*$", re.MULTILINE)
 
+# The `gate` of a listener that nothing was ever kept out of.
+OPEN_GATE = {"admitted": 0, "denied": 0, "source-sessions": 0, "source-rate": 0, "untracked": 0,
+             "evicted": 0, "sources": 0, "datagrams": None, "dry_run": False}
+
 
 class AdminError(Exception):
     """A command was answered with "ok":false."""

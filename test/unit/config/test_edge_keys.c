@@ -117,7 +117,7 @@ static void datagrams_have_headers_too(void **state)
 static int64_t version_of(const char *pool, const char *listener)
 {
     struct config *config = parse(pool, listener);
-    int64_t version = config->pools[0].health.proxy_version;
+    int64_t version = config->pools[0].health.proxy_version_udp;
 
     config_free(&config);
     return version;

@@ -116,7 +116,7 @@ static void fill_gate(struct asker *asker, bool dry_run)
     listen->deny = (struct config_networks){.network = denied, .count = 1};
     listen->deny_file.networks = (struct config_networks){.network = listed, .count = 3};
     struct gate_options options = {
-        .allow = allowed, .allow_count = 2, .deny = denied, .deny_count = 1, .dry_run = dry_run};
+        .allow = {{allowed, 2}}, .deny = {{denied, 1}}, .dry_run = dry_run};
     gate_free(&asker->control->listener.gate);
     assert_int_equal(gate_new(&asker->control->listener.gate, &options), 0);
 }
@@ -253,7 +253,8 @@ static void filters_clients_by_network(void **state)
     assert_true(asker->control->asked.is_within);
     assert_false(asker->control->asked.is_denied);
     assert_int_equal(asker->control->asked.within.bits, 96 + 24);
-    assert_refused(asker, "show sessions client=192.0.2.1/24", "is not a client's address");
+    assert_refused(asker, "show sessions client=192.0.2.1/24",
+                   "is not a client's network: bits are set behind");
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)

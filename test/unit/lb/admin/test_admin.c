@@ -218,13 +218,18 @@ static void tells_its_status(void **state)
     json_decref(status);
 }
 
+/* Of a listener that nothing was ever kept out of. */
+#define OPEN_GATE                                                                                  \
+    "{\"admitted\":0,\"denied\":0,\"source-sessions\":0,\"source-rate\":0,\"untracked\":0,"        \
+    "\"evicted\":0,\"sources\":0,\"datagrams\":null,\"dry_run\":false}"
+
 static void shows_listeners(void **state)
 {
     struct bench *bench = *state;
     assert_reply(bench, "show listeners",
                  "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
                  "\"protocol\":\"tcp\",\"pool\":\"web\",\"sessions\":0,\"max_connections\":null,"
-                 "\"session_rate\":null,\"throttled\":0,\"gate\":null}]}");
+                 "\"session_rate\":null,\"throttled\":0,\"gate\":" OPEN_GATE "}]}");
     bench->control->listener.limit = 100;
     bench->control->listen.session_rate = 50;
     atomic_store(&bench->control->listener.throttled, 2);
@@ -243,7 +248,8 @@ static void shows_listeners_of_udp(void **state)
     assert_reply(
         bench, "show listeners",
         "{\"ok\":true,\"data\":[{\"name\":\"front\",\"address\":\"192.0.2.9:80\","
-        "\"protocol\":\"udp\",\"pool\":\"web\",\"flows\":7,\"max_flows\":null,\"gate\":null}]}");
+        "\"protocol\":\"udp\",\"pool\":\"web\",\"flows\":7,\"max_flows\":null,\"gate\":" OPEN_GATE
+        "}]}");
     bench->control->listener.flow_limit = 5000;
     json_t *rows = data_of(bench, "show listeners");
     assert_int_equal(number_at(json_array_get(rows, 0), "max_flows"), 5000);
@@ -460,7 +466,7 @@ static void reads_addresses_of_clients(void **state)
         {"::ffff:192.0.2.1", "192.0.2.1"},
         {"[::ffff:192.0.2.1]:80", "192.0.2.1:80"},
     };
-    static const char *const wrong[] = {"localhost",  "192.0.2", "unix:/x",
+    static const char *const wrong[] = {"localhost",  "192.0.2", "unix:x",
                                         "192.0.2.1:", "[::1",    "*:80x"};
     char line[128], error[256];
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -473,7 +479,7 @@ static void reads_addresses_of_clients(void **state)
         snprintf(
             error, sizeof(error),
             "\"%s\" is not a client's address or network; usage: show sessions [listener=NAME] "
-            "[pool=NAME] [server=NAME] [client=ADDRESS]",
+            "[pool=NAME] [server=NAME] [client=ADDRESS|NETWORK]",
             wrong[i]);
         assert_refused(bench, line, error);
     }

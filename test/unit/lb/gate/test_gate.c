@@ -73,8 +73,7 @@ static void the_longest_match_decides(void **state)
     struct network allow[] = {network_of("10.0.0.0/8"), network_of("10.1.2.0/24"),
                               network_of("192.0.2.0/24")};
     struct network deny[] = {network_of("10.1.0.0/16"), network_of("192.0.2.0/24")};
-    struct gate *gate = made(
-        &(struct gate_options){.allow = allow, .allow_count = 3, .deny = deny, .deny_count = 2});
+    struct gate *gate = made(&(struct gate_options){.allow = {{allow, 3}}, .deny = {{deny, 2}}});
     check(gate, "10.0.0.1:1", GATE_ADMITTED);
     check(gate, "10.1.0.1:1", GATE_DENIED);
     check(gate, "10.1.2.1:1", GATE_ADMITTED);
@@ -94,7 +93,7 @@ static void without_allow_all_others_come_in(void **state)
 {
     (void)state;
     struct network deny[] = {network_of("10.0.0.0/8")};
-    struct gate *gate = made(&(struct gate_options){.deny = deny, .deny_count = 1});
+    struct gate *gate = made(&(struct gate_options){.deny = {{deny, 1}}});
     check(gate, "10.0.0.1:1", GATE_DENIED);
     check(gate, "11.0.0.1:1", GATE_ADMITTED);
     gate_free(&gate);
@@ -148,7 +147,7 @@ static void limits_the_rate_of_datagrams(void **state)
     (void)state;
     struct network deny[] = {network_of("10.0.0.0/8")};
     struct gate *gate = made(&(struct gate_options){
-        .deny = deny, .deny_count = 1, .datagram_rate = 10, .prefix_v4 = 24, .prefix_v6 = 64});
+        .deny = {{deny, 1}}, .datagram_rate = 10, .prefix_v4 = 24, .prefix_v6 = 64});
     assert_true(gate_limits_datagrams(gate));
     assert_false(gate_limits_datagrams(NULL));
     assert_int_equal(charged(gate, "192.0.2.1:1", 8), 8);
@@ -209,12 +208,8 @@ static void a_dry_gate_says_what_it_would_do(void **state)
 {
     (void)state;
     struct network deny[] = {network_of("10.0.0.0/8")};
-    struct gate *gate = made(&(struct gate_options){.deny = deny,
-                                                    .deny_count = 1,
-                                                    .source_max = 1,
-                                                    .prefix_v4 = 32,
-                                                    .prefix_v6 = 128,
-                                                    .dry_run = true});
+    struct gate *gate = made(&(struct gate_options){
+        .deny = {{deny, 1}}, .source_max = 1, .prefix_v4 = 32, .prefix_v6 = 128, .dry_run = true});
     assert_true(gate_is_dry(gate));
     check(gate, "10.0.0.1:1", GATE_DENIED);
     check(gate, "192.0.2.1:1", GATE_ADMITTED);
@@ -258,7 +253,7 @@ static void what_is_here_already_is_counted(void **state)
     (void)state;
     struct network deny[] = {network_of("192.0.2.0/24")};
     struct gate *gate = made(&(struct gate_options){
-        .deny = deny, .deny_count = 1, .source_max = 1, .prefix_v4 = 24, .prefix_v6 = 64});
+        .deny = {{deny, 1}}, .source_max = 1, .prefix_v4 = 24, .prefix_v6 = 64});
     uint32_t denied = adopt(gate, "192.0.2.1:1"), first = adopt(gate, "198.51.100.1:1"),
              second = adopt(gate, "198.51.100.2:1");
     assert_int_not_equal(denied, GATE_NO_TICKET);

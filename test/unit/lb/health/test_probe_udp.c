@@ -61,7 +61,7 @@ static void a_local_header_goes_first(void **state)
     (void)state;
     yard_begin(&yard);
     yard.bench.settings.send = "ping";
-    yard.bench.settings.proxy_version = 2;
+    yard.bench.settings.proxy_version_udp = 2;
     yard_listen(&yard, "127.0.0.1:0", answer_pong);
     bench_run(&yard.bench, "udp");
     assert_verdict(&yard.bench, PROBE_PASS, "a reply of 9 bytes");

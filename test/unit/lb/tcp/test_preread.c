@@ -338,8 +338,7 @@ static void test_refused_by_the_address_that_was_told(void **state)
 {
     struct world w;
     struct network denied[1];
-    struct gate_options options = {
-        .deny = denied, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_options options = {.deny = {{denied, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
     const char *why;
 
     (void)state;
@@ -360,8 +359,7 @@ static void test_refused_by_the_address_that_was_told(void **state)
 static void test_a_sender_is_not_the_client_that_is_denied(void **state)
 {
     struct world w;
-    struct gate_options options = {
-        .deny = loopback, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_options options = {.deny = {{loopback, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
     struct traffic_filter filter = {.is_within = true, .is_denied = true};
     uint32_t cursor = 0;
 

@@ -28,7 +28,7 @@ static struct gate *nobody(void)
     struct network all = {.bits = 0};
     struct gate *gate;
 
-    assert_int_equal(gate_new(&gate, &(struct gate_options){.deny = &all, .deny_count = 1}), 0);
+    assert_int_equal(gate_new(&gate, &(struct gate_options){.deny = {{&all, 1}}}), 0);
     return gate;
 }
 
@@ -102,7 +102,7 @@ static void few_are_dropped_silently(void **state)
 
     (void)state;
     open_refusing(&w, CONFIG_REFUSE_DROP);
-    for (unsigned i = 0; i < REFUSE_SILENT_MOST; i++) {
+    for (unsigned i = 0; i < REFUSE_SILENT_BURST; i++) {
         client = refused(&w);
         assert_int_equal(world_sees(&w, client), 0);
         close(client);

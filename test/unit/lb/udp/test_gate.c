@@ -28,8 +28,7 @@ static void close_gated(struct world *w)
 static void the_denied_get_no_flow(void **state)
 {
     struct network loopback;
-    struct gate_options options = {
-        .deny = &loopback, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_options options = {.deny = {{&loopback, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
     struct world w;
     const char *why;
 

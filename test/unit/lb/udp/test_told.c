@@ -359,7 +359,7 @@ static void limits_are_of_the_client_told(void **state)
 {
     struct network bobs;
     struct gate_options options = {
-        .deny = &bobs, .deny_count = 1, .source_max = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+        .deny = {{&bobs, 1}}, .source_max = 1, .prefix_v4 = 32, .prefix_v6 = 64};
     struct scene s;
     const char *why;
 
@@ -381,8 +381,7 @@ static void limits_are_of_the_client_told(void **state)
 static void the_refused_are_nobody(void **state)
 {
     struct network bobs;
-    struct gate_options options = {
-        .deny = &bobs, .deny_count = 1, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_options options = {.deny = {{&bobs, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
     struct scene s;
     const char *why;
 
