@@ -254,7 +254,7 @@ static void filters_clients_by_network(void **state)
     assert_false(asker->control->asked.is_denied);
     assert_int_equal(asker->control->asked.within.bits, 96 + 24);
     assert_refused(asker, "show sessions client=192.0.2.1/24",
-                   "is not a client's network: bits are set behind");
+                   "is not a client's address or network: bits are set");
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
