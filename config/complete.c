@@ -59,17 +59,11 @@ static void put_proxy_versions(const struct config *config, size_t index)
     health->proxy_version_udp = is_fed_datagrams(config, index) ? health->proxy_version : 0;
 }
 
-/* The first of each family: a probe goes the way that sessions go. */
+/* A probe goes the way that sessions go. */
 static void put_probe_sources(struct config_pool *pool)
 {
-    pool->health.source_v4 = pool->health.source_v6 = (union inet_address){0};
-    for (size_t i = pool->source.count; i > 0; i--) {
-        const union inet_address *source = &pool->source.address[i - 1];
-        if (source->any.sa_family == AF_INET)
-            pool->health.source_v4 = *source;
-        else
-            pool->health.source_v6 = *source;
-    }
+    pool->health.source = pool->source.address;
+    pool->health.source_count = pool->source.count;
 }
 
 void config_put_probe_values(struct config *config)

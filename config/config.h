@@ -148,8 +148,10 @@ struct config_health {
      * completed. */
     int64_t proxy_version;
     int64_t proxy_version_udp;
-    union inet_address source_v4; /* what it connects from; AF_UNSPEC: whatever fits; completed */
-    union inet_address source_v6;
+    /* What it connects from, in this order; of the pool's `source`. None: whatever fits; completed.
+     */
+    const union inet_address *source;
+    size_t source_count;
     /* http */
     char *path;
     char *host;   /* "": the server's address */

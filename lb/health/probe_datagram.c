@@ -138,13 +138,10 @@ static void ask_for_errors(int fd)
     (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
 }
 
-/* 0 or an errno. */
-static int connect_and_send(int fd, const struct probe *probe, const void *bytes, size_t size)
+/* Of a socket that is connected; 0 or an errno. */
+static int send_all(int fd, const void *bytes, size_t size)
 {
     ask_for_errors(fd);
-    int error = probe_socket_connect(fd, probe->settings, &probe->address);
-    if (error != 0)
-        return error;
     if (probe_socket_meets_itself(fd))
         return ECONNREFUSED;
     return send(fd, bytes, size, 0) < 0 ? errno : 0;
@@ -152,10 +149,11 @@ static int connect_and_send(int fd, const struct probe *probe, const void *bytes
 
 static int open_socket(const struct probe *probe, const void *bytes, size_t size, int *out_error)
 {
-    int fd = socket(probe->address.any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = probe_socket_open(probe, SOCK_DGRAM, out_error);
     if (fd < 0)
-        return -errno;
-    *out_error = connect_and_send(fd, probe, bytes, size);
+        return fd;
+    if (*out_error == 0)
+        *out_error = send_all(fd, bytes, size);
     if (!probe_socket_is_own_error(*out_error, &probe->address))
         return fd;
     close(fd);

@@ -2,7 +2,7 @@
  * Purpose: see probe_socket.h.
  * Thread:  control.
  * Owns:    nothing.
- * Fails:   never.
+ * Fails:   see probe_socket.h.
  */
 #include "lb/health/probe_socket.h"
 
@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /*
  * EAGAIN is one of ours on the Internet (no free port or route entry), but on a Unix socket it is
@@ -31,22 +32,32 @@ bool probe_socket_is_own_error(int error, const struct address *address)
     }
 }
 
-union inet_address probe_socket_source(const struct config_health *settings,
-                                       const struct address *address)
+static int open_from(const struct probe *probe, int type, const struct source *from, int *out_error)
 {
-    if (address->any.sa_family == AF_INET)
-        return settings->source_v4;
-    if (address->any.sa_family == AF_INET6)
-        return settings->source_v6;
-    return (union inet_address){.any.sa_family = AF_UNSPEC};
+    int fd = socket(probe->address.any.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    *out_error = -source_connect(fd, from, &probe->address);
+    if (!probe_socket_is_own_error(*out_error, &probe->address))
+        return fd;
+    close(fd);
+    return -*out_error;
 }
 
-int probe_socket_connect(int fd, const struct config_health *settings,
-                         const struct address *address)
+int probe_socket_open(const struct probe *probe, int type, int *out_error)
 {
-    struct source from = {.address = probe_socket_source(settings, address)};
+    const struct config_health *settings = probe->settings;
+    int fd = -EADDRNOTAVAIL;
+    bool bound = false;
 
-    return -source_connect(fd, &from, address);
+    for (size_t i = 0; i < settings->source_count && fd == -EADDRNOTAVAIL; i++) {
+        struct source from = {.address = settings->source[i]};
+        if (from.address.any.sa_family != probe->address.any.sa_family)
+            continue;
+        bound = true;
+        fd = open_from(probe, type, &from, out_error);
+    }
+    return bound ? fd : open_from(probe, type, &(struct source){0}, out_error);
 }
 
 /*

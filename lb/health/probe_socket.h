@@ -2,7 +2,7 @@
  * Purpose: what the sockets of all probes have to tell apart, whatever they carry.
  * Thread:  control.
  * Owns:    nothing.
- * Fails:   never.
+ * Fails:   probe_socket_open where this machine lacks something.
  *
  * Private to lb/health.
  */
@@ -10,6 +10,7 @@
 
 #include "common/address.h"
 #include "config/config.h"
+#include "lb/health/probe.h"
 
 /*
  * Does the error say something of this machine and nothing of the server? Of connect(2), and of the
@@ -17,13 +18,12 @@
  */
 bool probe_socket_is_own_error(int error, const struct address *address);
 
-/* What the settings have it connect from; AF_UNSPEC: whatever fits. */
-union inet_address probe_socket_source(const struct config_health *settings,
-                                       const struct address *address);
-
-/* connect(2) from the source that the settings have for the address's family: 0 or an errno. */
-int probe_socket_connect(int fd, const struct config_health *settings,
-                         const struct address *address);
+/*
+ * A socket that connects to the probe's address, from the first source of its family that the
+ * kernel takes: a descriptor, and in *out_error 0 or an errno of connect(2) that tells of the
+ * server. A negative errno when this machine lacks something.
+ */
+must_check int probe_socket_open(const struct probe *probe, int type, int *out_error);
 
 /* Of a connected socket: are both ends this one socket? Such a peer is no server. */
 bool probe_socket_meets_itself(int fd);

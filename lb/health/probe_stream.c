@@ -114,19 +114,6 @@ static void on_writable(uv_poll_t *poll, int status, int events)
     stream->on_connected(stream);
 }
 
-static int open_socket(const struct probe *probe, int *out_error)
-{
-    const struct address *address = &probe->address;
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    *out_error = probe_socket_connect(fd, probe->settings, address);
-    if (!probe_socket_is_own_error(*out_error, address))
-        return fd;
-    close(fd);
-    return -*out_error;
-}
-
 static void watch(struct probe_stream *stream, int events, uv_poll_cb callback)
 {
     /* uv_poll_start(3) only fails on a handle that is closing. */
@@ -138,7 +125,7 @@ int probe_stream_open(struct probe_stream *stream, probe_stream_fn *on_connected
                       probe_stream_fn *release)
 {
     int error = 0;
-    int fd = open_socket(&stream->probe, &error);
+    int fd = probe_socket_open(&stream->probe, SOCK_STREAM, &error);
     if (fd < 0)
         return fd;
     int rc = uv_poll_init(stream->probe.loop, &stream->poll, fd);

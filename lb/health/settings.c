@@ -1,7 +1,7 @@
 /*
  * Purpose: copies of health settings, see settings.h.
  * Thread:  any.
- * Owns:    the strings of a copy.
+ * Owns:    the strings and addresses of a copy.
  * Fails:   settings_copy without memory.
  */
 #include "lb/health/settings.h"
@@ -33,6 +33,17 @@ void settings_deinit(struct config_health *settings)
         free(*string[i]);
         *string[i] = NULL;
     }
+    free((void *)settings->source);
+    settings->source = NULL;
+    settings->source_count = 0;
+}
+
+static const union inet_address *copy_sources(const struct config_health *from)
+{
+    union inet_address *copy = calloc(MAX(from->source_count, 1), sizeof(*copy));
+    for (size_t i = 0; copy != NULL && i < from->source_count; i++)
+        copy[i] = from->source[i];
+    return copy;
 }
 
 int settings_copy(struct config_health *out, const struct config_health *from)
@@ -46,7 +57,8 @@ int settings_copy(struct config_health *out, const struct config_health *from)
         *string[i] = strdup(*string[i] != NULL ? *string[i] : "");
         whole &= *string[i] != NULL;
     }
-    if (!whole) {
+    copy.source = copy_sources(from);
+    if (!whole || copy.source == NULL) {
         settings_deinit(&copy);
         return -ENOMEM;
     }

@@ -1,7 +1,7 @@
 /*
  * Purpose: a target's own copy of its health settings: probes outlive a configuration.
  * Thread:  any.
- * Owns:    the strings of the copy.
+ * Owns:    the strings and addresses of the copy.
  * Fails:   settings_copy without memory.
  *
  * Private to lb/health.

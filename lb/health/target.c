@@ -8,7 +8,6 @@
 
 #include "common/log.h"
 #include "common/text.h"
-#include "lb/health/probe_socket.h"
 #include "lb/health/settings.h"
 
 #include <errno.h>
@@ -23,7 +22,7 @@
  */
 #define DOUBT_GAP_MS 100
 #define SOURCE_CURE                                                                                \
-    "see that the source is an address of this machine, with ports left and a way to the server"
+    "see that a source is an address of this machine, with ports left and a way to the server"
 
 /* That probes cannot start is told again only when none has met that for so long. */
 #define REFUSED_QUIET_MS 60000
@@ -131,15 +130,26 @@ void target_assume_up(struct health_target *target, uint64_t now_ms)
 
 /* ---- Starting ---- */
 
-static union inet_address source_of(const struct health_target *target)
-{
-    return probe_socket_source(&target->settings, &target->probe->address);
-}
-
 /* It will not mend by itself, and it says nothing of other servers' probes. */
 static bool is_source_at_fault(const struct health_target *target, int error)
 {
-    return error == -EADDRNOTAVAIL && source_of(target).any.sa_family != AF_UNSPEC;
+    return error == -EADDRNOTAVAIL && target->settings.source_count > 0;
+}
+
+/* Those of the server's family: "10.0.0.5, 10.0.0.6". */
+static const char *sources_format(const struct health_target *target, char *out, size_t size)
+{
+    struct text text;
+    char address[ADDRESS_TEXT_MAX];
+
+    text_init(&text, out, size);
+    for (size_t i = 0; i < target->settings.source_count; i++) {
+        const union inet_address *source = &target->settings.source[i];
+        if (source->any.sa_family != target->probe->address.any.sa_family)
+            continue;
+        text_addf(&text, "%s%s", text.length > 0 ? ", " : "", inet_host_format(source, address));
+    }
+    return out;
 }
 
 /*
@@ -163,15 +173,15 @@ static bool is_worth_a_line(struct health_target *target, int error, uint64_t no
 
 static void log_refused(const struct health_target *target, int error)
 {
-    union inet_address from = source_of(target);
-    char address[ADDRESS_TEXT_MAX], source[ADDRESS_TEXT_MAX];
+    bool lacks_source = is_source_at_fault(target, error);
+    char address[ADDRESS_TEXT_MAX], sources[256];
 
     log_warn(
         "probes cannot start", LOG_S("server", target->name),
         LOG_S("address", address_format(&target->probe->address, address)),
-        LOG_S("source", from.any.sa_family != AF_UNSPEC ? inet_host_format(&from, source) : NULL),
+        LOG_S("source", lacks_source ? sources_format(target, sources, sizeof(sources)) : NULL),
         LOG_S("reason", target->report.last_detail),
-        LOG_S("cure", is_source_at_fault(target, error) ? SOURCE_CURE : NULL));
+        LOG_S("cure", lacks_source ? SOURCE_CURE : NULL));
 }
 
 static void refused(struct health_target *target, int error, uint64_t now_ms)

@@ -428,7 +428,8 @@ def test_address_that_is_not_there(weir, tcp_server):
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_probes_from_an_address_that_is_not_there(weir, tcp_server, kind):
-    """They say nothing of the server, and the log says of which one they are, and from where."""
+    """They say nothing of the server, and the log says of which one they are, and from where; an
+    address that is there, second in the list, does their work."""
     def refusals():
         return [line for line in w.log_lines() if line["event"] == "probes cannot start"]
 
@@ -444,3 +445,9 @@ def test_probes_from_an_address_that_is_not_there(weir, tcp_server, kind):
     assert w.server("a")["health"] == "unknown"
     time.sleep(1.5)
     assert len(refusals()) == 2
+
+    second = weir(servers, pool={"source": ["192.0.2.5", "127.0.0.5"],
+                                 "health": {"type": kind, "interval": "100ms", "timeout": "100ms",
+                                            **more}})
+    verdict = {"tcp": "up", "udp": "down"}[kind]
+    eventually(lambda: second.server("a")["health"] == verdict, 5, "there is a verdict")

@@ -51,7 +51,7 @@ static void it_is_not_set(void **state)
     assert_false(pool->source.client);
     assert_int_equal(pool->source.count, 0);
     assert_string_equal(pool->source.text, "");
-    assert_int_equal(pool->health.source_v4.any.sa_family, AF_UNSPEC);
+    assert_int_equal(pool->health.source_count, 0);
     config_free(&config);
 }
 
@@ -71,22 +71,19 @@ static void addresses_keep_the_order_of_the_file(void **state)
     config_free(&config);
 }
 
-/* Probes go the way of sessions: from the first of each family. */
-static void probes_have_the_first_of_each_family(void **state)
+static void probes_go_the_way_of_sessions(void **state)
 {
-    struct config *config =
-        parse(BOTH "source = [ \"10.0.0.5\", \"10.0.0.6\", \"2001:db8::5\", \"2001:db8::6\" ]; "
-                   "health = { type = \"tcp\"; };",
-              "*:80");
-    const struct config_health *health = &config->pools[0].health;
-    char text[ADDRESS_TEXT_MAX];
+    struct config *config = parse(BOTH "source = [ \"10.0.0.5\", \"2001:db8::5\", \"10.0.0.6\" ]; "
+                                       "health = { type = \"tcp\"; };",
+                                  "*:80");
+    const struct config_pool *pool = &config->pools[0];
 
     (void)state;
-    assert_string_equal(inet_address_format(&health->source_v4, text), "10.0.0.5:0");
-    assert_string_equal(inet_address_format(&health->source_v6, text), "[2001:db8::5]:0");
+    assert_int_equal(pool->health.source_count, 3);
+    assert_ptr_equal(pool->health.source, pool->source.address);
     config_free(&config);
     config = parse(FOUR "source = \"client\"; health = { type = \"tcp\"; };", "0.0.0.0:80");
-    assert_int_equal(config->pools[0].health.source_v4.any.sa_family, AF_UNSPEC);
+    assert_int_equal(config->pools[0].health.source_count, 0);
     config_free(&config);
 }
 
@@ -223,7 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_not_set),
         cmocka_unit_test(addresses_keep_the_order_of_the_file),
-        cmocka_unit_test(probes_have_the_first_of_each_family),
+        cmocka_unit_test(probes_go_the_way_of_sessions),
         cmocka_unit_test(a_word_and_one_address_need_no_array),
         cmocka_unit_test(a_dump_reads_back),
         cmocka_unit_test(what_is_no_source),

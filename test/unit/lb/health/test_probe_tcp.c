@@ -4,6 +4,8 @@
 #include "test/unit/lb/health/peer.h"
 #include "test/unit/network.h"
 
+#include "test/unit/addresses.h"
+
 #include <errno.h>
 #include <sys/resource.h>
 
@@ -47,32 +49,34 @@ static void passes_when_the_server_closes(void **state)
     bench_end(&bench);
 }
 
-/* As the pool's sessions do: from an address of the server's family. */
+/* As the pool's sessions do: from the first address of the server's family that can be used. */
 static void connects_from_the_source(void **state)
 {
     (void)state;
     struct bench bench;
-    const char *why;
+    const union inet_address sources[] = {host_of("2001:db8::5"), host_of("192.0.2.5"),
+                                          host_of("127.0.0.5"), host_of("127.0.0.6")};
     bench_begin(&bench);
-    assert_int_equal(inet_address_parse(&bench.settings.source_v4, "127.0.0.5", &why), 0);
-    assert_int_equal(inet_address_parse(&bench.settings.source_v6, "2001:db8::5", &why), 0);
+    bench.settings.source = sources;
+    bench.settings.source_count = ARRAY_LEN(sources);
     bench_listen(&bench, "127.0.0.1:0", silent);
     bench_run(&bench, "tcp");
     assert_verdict(&bench, PROBE_PASS, "connected");
     bench_run_to_client_end(&bench);
-    assert_true(inet_address_same_host(&bench.client, &bench.settings.source_v4));
+    assert_true(inet_address_same_host(&bench.client, &sources[2]));
     bench_end(&bench);
 }
 
-/* The address is not on this machine: no verdict on the server. */
+/* The addresses are not on this machine: no verdict on the server. */
 static void without_its_source_there_is_no_verdict(void **state)
 {
     (void)state;
     struct bench bench;
-    const char *why;
+    const union inet_address sources[] = {host_of("192.0.2.5"), host_of("192.0.2.6")};
     bench_begin(&bench);
     bench_listen(&bench, "127.0.0.1:0", silent);
-    assert_int_equal(inet_address_parse(&bench.settings.source_v4, "192.0.2.5", &why), 0);
+    bench.settings.source = sources;
+    bench.settings.source_count = ARRAY_LEN(sources);
     bench_make_probe(&bench, "tcp");
     assert_int_equal(bench.probe->kind->start(bench.probe), -EADDRNOTAVAIL);
     assert_int_equal(bench.done, 0);

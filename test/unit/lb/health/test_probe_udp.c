@@ -6,6 +6,8 @@
 
 #include "lb/health/probe_datagram.h"
 
+#include "test/unit/addresses.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -90,14 +92,15 @@ static void is_sent_from_the_source(void **state)
 {
     (void)state;
     struct yard yard;
-    const char *why;
+    const union inet_address sources[] = {host_of("192.0.2.5"), host_of("127.0.0.5")};
     yard_begin(&yard);
     yard.bench.settings.expect = "pong";
-    assert_int_equal(inet_address_parse(&yard.bench.settings.source_v4, "127.0.0.5", &why), 0);
+    yard.bench.settings.source = sources;
+    yard.bench.settings.source_count = ARRAY_LEN(sources);
     yard_listen(&yard, "127.0.0.1:0", answer_pong);
     bench_run(&yard.bench, "udp");
     assert_int_equal(yard.bench.verdict, PROBE_PASS);
-    assert_true(inet_address_same_host(&yard.client.inet, &yard.bench.settings.source_v4));
+    assert_true(inet_address_same_host(&yard.client.inet, &sources[1]));
     yard_end(&yard);
 }
 
