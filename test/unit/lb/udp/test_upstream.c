@@ -477,7 +477,7 @@ static void our_ports_are_counted(void **state)
 /* As many addresses as a pool's source can have, each in turn. */
 static void all_addresses_of_a_source_are_known(void **state)
 {
-    char text[CONFIG_SOURCES_MAX][16];
+    char text[CONFIG_SOURCES_MAX][ADDRESS_TEXT_MAX];
     const char *host[CONFIG_SOURCES_MAX];
     union inet_address asker[CONFIG_SOURCES_MAX];
     int client[CONFIG_SOURCES_MAX];
