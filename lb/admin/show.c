@@ -67,15 +67,24 @@ static bool pool_ready(const struct pool *pool)
     return false;
 }
 
-/* The first pool with a listener that could not serve a client now; NULL: all can. */
-static const struct pool *find_unready(struct control *control)
+static bool is_fed(struct control *control, size_t pool)
 {
     const struct listener *listeners;
     size_t count = control_listeners(control, &listeners);
     for (size_t i = 0; i < count; i++) {
-        const struct pool *pool = &control_pools(control)->pool[listeners[i].config->pool_index];
-        if (!pool_ready(pool))
-            return pool;
+        if (config_listener_feeds(listeners[i].config, pool))
+            return true;
+    }
+    return false;
+}
+
+/* The first pool of a listener or a route that could not serve a client now; NULL: all can. */
+static const struct pool *find_unready(struct control *control)
+{
+    const struct pools *pools = control_pools(control);
+    for (size_t i = 0; i < pools->count; i++) {
+        if (!pool_ready(&pools->pool[i]) && is_fed(control, i))
+            return &pools->pool[i];
     }
     return NULL;
 }

@@ -188,6 +188,9 @@ static void on_signal(uv_signal_t *handle, int number)
 
     if (number == SIGUSR1) {
         log_reopen();
+    } else if (number == SIGHUP) {
+        log_warn("no reload: a changed configuration counts from the next start",
+                 LOG_S("signal", "SIGHUP"));
     } else if (control->state == CONTROL_DRAINING) {
         log_info("stopping at once: a second signal", LOG_I("signal", number));
         stop(control);
@@ -246,7 +249,7 @@ static void open_timer(struct control *control, uv_timer_t *timer)
 
 static int open_signals(struct control *control)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
     int failed = 0;
 
     _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(control->signal), "one handle each");

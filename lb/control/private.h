@@ -55,7 +55,7 @@ struct control {
     struct control_ports ports;
     struct control_access access;
     uv_prepare_t prepare;
-    uv_signal_t signal[3];
+    uv_signal_t signal[4];
     enum control_state state;
     bool open; /* the handles are on the loop */
     bool stopping;

@@ -7,6 +7,7 @@
 #include "lb/ctl/columns.h"
 
 #include "lb/ctl/value.h"
+#include "lb/metrics/metrics.h"
 
 #include <string.h>
 
@@ -66,7 +67,7 @@ static const struct column servers[] = {
     {.key = "sessions", .title = "SESSIONS"},
     {.key = "sessions_total", .title = "TOTAL"},
     {.key = "flows", .title = "FLOWS", .may_hide = true},
-    {.key = "flows_total", .title = "TOTAL", .may_hide = true},
+    {.key = "flows_total", .title = "FLOWS TOTAL", .may_hide = true},
     {.key = "bytes_in", .title = "IN"},
     {.key = "bytes_out", .title = "OUT"},
     {.key = "connect_failures", .title = "FAILED"},
@@ -110,7 +111,7 @@ static const struct column pools[] = {
     {.key = "sessions", .title = "SESSIONS"},
     {.key = "sessions_total", .title = "TOTAL"},
     {.key = "flows", .title = "FLOWS", .may_hide = true},
-    {.key = "flows_total", .title = "TOTAL", .may_hide = true},
+    {.key = "flows_total", .title = "FLOWS TOTAL", .may_hide = true},
     {.key = "bytes_in", .title = "IN"},
     {.key = "bytes_out", .title = "OUT"},
     {.key = "connect_failures", .title = "FAILED"},
@@ -128,6 +129,7 @@ static const struct column listeners[] = {
     {.key = "max_connections", .title = "MOST", .print = print_limit},
     {.key = "flows", .title = "FLOWS"},
     {.key = "max_flows", .title = "MOST", .print = print_limit},
+    {.key = "throttled", .title = "THROTTLED", .may_hide = true},
 };
 
 static const struct column access_rules[] = {
@@ -154,16 +156,35 @@ static void print_help(FILE *to, const json_t *row)
     fputc('\n', to);
 }
 
-#define ROW(command, columns)                                                                      \
+/* "" of one that this weirctl never heard of. */
+static const char *explain_counter(const char *key)
+{
+    for (enum metric metric = 0; metric < METRIC_COUNT; metric++) {
+        if (strcmp(metric_name(metric), key) == 0)
+            return metric_help(metric);
+    }
+    return "";
+}
+
+#define ROW(words, list)                                                                           \
     {                                                                                              \
-        command, columns, ARRAY_LEN(columns), NULL                                                 \
+        .command = words, .column = list, .count = ARRAY_LEN(list)                                 \
     }
 static const struct columns table[] = {
-    ROW("show servers", servers),     ROW("drain", servers),      ROW("enable", servers),
-    ROW("disable", servers),          ROW("weight", servers),     ROW("show sessions", sessions),
-    ROW("show flows", flows),         ROW("show pools", pools),   ROW("show listeners", listeners),
-    ROW("show access", access_rules), ROW("allow", access_rules), ROW("deny", access_rules),
-    {"help", NULL, 0, print_help},
+    ROW("show servers", servers),
+    ROW("drain", servers),
+    ROW("enable", servers),
+    ROW("disable", servers),
+    ROW("weight", servers),
+    ROW("show sessions", sessions),
+    ROW("show flows", flows),
+    ROW("show pools", pools),
+    ROW("show listeners", listeners),
+    ROW("show access", access_rules),
+    ROW("allow", access_rules),
+    ROW("deny", access_rules),
+    {.command = "help", .print_row = print_help},
+    {.command = "show counters", .explain = explain_counter},
 };
 
 const struct columns *columns_find(const char *line)

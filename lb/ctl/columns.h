@@ -26,6 +26,8 @@ struct columns {
     size_t count;
     /* Not NULL: each row is printed by it, and there is no table. */
     void (*print_row)(FILE *to, const json_t *row);
+    /* Not NULL: the fields of an object, by their own names, each with what it says of it. */
+    const char *(*explain)(const char *key);
 };
 
 /* `line` is the whole command. NULL when it has no row. */

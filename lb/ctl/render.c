@@ -7,6 +7,7 @@
  * By the form of the data, not by the command, so that a command this weirctl never heard of is
  * shown as well:
  *   an array of objects     a table; an object for which columns are known is one of one row
+ *   counters                their names, values, and what they count
  *   another object          its fields, one a line, those of an object within it as outer.inner
  *   anything else           itself; of an array one element a line
  */
@@ -157,6 +158,27 @@ static int render_fields(FILE *to, json_t *object)
     return table_print(&table, to);
 }
 
+/* One is told of in a file or a log by its name: here too. */
+static void add_explained(struct table *table, const struct columns *known, const char *key,
+                          const json_t *value)
+{
+    value_print_text(table_cell(table), key);
+    value_print(table_cell(table), key, value);
+    fputs(known->explain(key), table_cell(table));
+}
+
+static int render_explained(FILE *to, const struct columns *known, json_t *object)
+{
+    struct table table;
+    int rc = table_open(&table, 3);
+    if (rc < 0)
+        return rc;
+    table.right[1] = true;
+    for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at))
+        add_explained(&table, known, json_object_iter_key(at), json_object_iter_value(at));
+    return table_print(&table, to);
+}
+
 /* ---- the rest ---- */
 
 static int render_text(FILE *to, const char *text)
@@ -184,6 +206,8 @@ int render(FILE *to, const char *line, json_t *data)
         return render_table(to, known, data);
     if (json_is_array(data))
         return render_elements(to, data);
+    if (json_is_object(data) && known != NULL && known->explain != NULL)
+        return render_explained(to, known, data);
     if (json_is_object(data))
         return known != NULL ? render_one_row(to, known, data) : render_fields(to, data);
     if (json_is_string(data))

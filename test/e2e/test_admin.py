@@ -14,6 +14,7 @@ import pytest
 
 from lib import weir as weir_module
 from lib.servers import answer_of
+from lib.ports import free_port
 from lib.wait import SLOW, eventually
 from lib.weir import BUILD, OPEN_GATE, AdminError
 
@@ -457,6 +458,25 @@ def test_ready(weir, responders):
     eventually(lambda: ctl(running, "ready").returncode == 0, 10, "ready again")
     running.stop()
     assert ctl(running, "ready").returncode == 3
+
+
+def test_not_ready_while_the_pool_of_a_route_is_down(weir, responders):
+    """A pool that no listener feeds does not matter."""
+    good, bad = responders(2)
+    bad.stop()
+    health = {"type": "tcp", "interval": "100ms", "timeout": "100ms", "fall": 1}
+    running = weir(
+        pools=[{"name": name, "health": health,
+                "servers": [{"name": "a", "address": server.address}]}
+               for name, server in [("web", good), ("api", bad), ("unused", bad)]],
+        listeners=[{"name": "web", "bind": f"127.0.0.1:{free_port()}", "pool": "web",
+                    "routes": [{"sni": "api.example.com", "pool": "api"}]}])
+    done = eventually(lambda: (d := ctl(running, "ready")).returncode == 1 and d, 10, "not ready")
+    assert 'pool "api" has no usable server' in done.stderr
+    assert ctl(running, "disable", "unused/a").returncode == 0
+    bad.start()
+    eventually(lambda: ctl(running, "ready").returncode == 0, 10, "ready again")
+    assert ctl(running, "ready", "unused").returncode == 1
 
 
 def test_not_ready_while_draining(echo_weir, sessions):

@@ -227,9 +227,29 @@ def test_a_ctrl_c_of_the_whole_group_leaves_the_helper_to_weir(weir, meeting):
     eventually(lambda: not any(map(is_alive, helpers)), 2, "the helper is gone")
 
 
-@pytest.mark.parametrize("signo", [signal.SIGPIPE, signal.SIGUSR1])
+@pytest.mark.parametrize("signo", [signal.SIGPIPE, signal.SIGUSR1, signal.SIGHUP])
 def test_signals_that_must_not_end_it(weir, responders, signo):
     w = weir([responders(1)[0].address])
     for _ in range(3):
         os.kill(w.pid, signo)
     assert w.admin("status")["state"] == "running"
+
+
+def test_a_hangup_says_that_nothing_is_reloaded(weir, meeting):
+    """Also one that comes while sessions end: it is no second signal to stop."""
+    def told():
+        return [line for line in w.log_lines() if line["event"].startswith("no reload")]
+
+    w = weir([meeting.address])
+    os.kill(w.pid, signal.SIGHUP)
+    line, = eventually(told, 5, "the log says so")
+    assert line["level"] == "warn" and line["signal"] == "SIGHUP"
+    client, server = meeting.meet(w.address)
+    os.kill(w.pid, signal.SIGTERM)
+    wait_refused(w)
+    os.kill(w.pid, signal.SIGHUP)
+    eventually(lambda: len(told()) == 2, 5, "told again")
+    talk(client, server)
+    client.close()
+    server.close()
+    assert exit_code(w) == 0

@@ -238,11 +238,11 @@ static void tells_flows_where_there_are_any(void **state)
     (void)state;
     assert_rendered("show servers dns", "[" ROW_C "]",
                     "POOL  SERVER  ADDRESS       WEIGHT  ADMIN  HEALTH  SESSIONS  TOTAL  FLOWS  "
-                    "TOTAL  IN  OUT  FAILED  RESETS  REFUSED  DRAIN"
+                    "FLOWS TOTAL  IN  OUT  FAILED  RESETS  REFUSED  DRAIN"
                     "                                                                    "
                     "REASON\n"
                     "dns   c       192.0.2.3:53       9  drain  up             0      0      2  "
-                    "   31   3    4       0       0        7  "
+                    "         31   3    4       0       0        7  "
                     "0 sessions, 2 flows left, 30s to go; ended: 5 self, 1 quiet, 0 deadline  -\n");
     assert_rendered("show pools", "[" ROW_D "]",
                     "POOL  SCHEDULER  SESSIONS  TOTAL\n"
@@ -336,6 +336,16 @@ static void lists_fields(void **state)
     assert_rendered("x", "{}", "");
 }
 
+/* By the names that logs and documents have, and one of a newer weir too. */
+static void explains_counters(void **state)
+{
+    (void)state;
+    assert_rendered("show counters", "{\"flows\":12,\"udp_dropped_no_server\":7,\"comets\":1}",
+                    "flows                  12  UDP flows begun.\n"
+                    "udp_dropped_no_server   7  No server was usable.\n"
+                    "comets                  1  \n");
+}
+
 static void prints_text_as_it_is(void **state)
 {
     (void)state;
@@ -371,6 +381,7 @@ int main(void)
         cmocka_unit_test(shows_the_head_of_an_empty_table),
         cmocka_unit_test(shows_a_command_it_never_heard_of),
         cmocka_unit_test(lists_fields),
+        cmocka_unit_test(explains_counters),
         cmocka_unit_test(prints_text_as_it_is),
         cmocka_unit_test(tells_commands_in_two_lines),
     };
