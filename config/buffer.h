@@ -23,4 +23,4 @@ void config_buffer_add(struct config_buffer *buffer, const char *bytes, size_t s
 
 /* Room for one more in the array whose address is given: it doubles whenever its count is a power
  * of two. False: no memory, and the array is as it was. */
-bool config_make_room(void *array, size_t count, size_t size);
+must_check bool config_make_room(void *array, size_t count, size_t size);

@@ -139,8 +139,9 @@ static const struct config_key rows[] = {
      SWITCH(config_listener, dry_run),
      .standard = "false",
      .reload = RELOAD_NEW_SESSIONS,
-     .help = "The limits on who may come in refuse nobody; what they would have done is counted: "
-             "weirctl --json show listeners."},
+     .help = "Nobody is refused by allow, deny and the limits of a source; what they would have "
+             "done is "
+             "counted: weirctl --json show listeners. All else that refuses does so still."},
 
     /* tcp */
     {.section = SECTION_LISTENER,

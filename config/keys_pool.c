@@ -124,7 +124,7 @@ static const struct config_key rows[] = {
      .help = "What servers are connected to from: addresses of this machine, at most 64; each "
              "server needs one of its family. \"client\": each client's own address (the one "
              "that its PROXY header tells), which takes routes that lead the servers' replies to "
-             "weir, see docs/edge.md; probes connect from weir's. [ ]: the kernel chooses."},
+             "weir, see edge.md; probes connect from weir's. [ ]: the kernel chooses."},
 
     /* pools.servers */
     {.section = SECTION_SERVER,

@@ -348,7 +348,9 @@ void config_print_reference(FILE *to)
           "directory of the\n"
           "file that includes it.\n"
           "\n"
-          "What a reload does with a changed value: *live*, it takes effect at once; *new "
+          "There is no reload yet: a changed file counts from the next start. What a reload is to "
+          "do with\n"
+          "a changed value: *live*, it takes effect at once; *new "
           "sessions*, sessions\n"
           "and flows that run keep what they began with; *restart*, it is refused until weir is "
           "started anew.\n",

@@ -42,8 +42,9 @@ static const char usage[] =
     "       weir --reference              the same as a page of Markdown\n"
     "       weir --help | --version\n"
     "\n"
-    "FILE is " DEFAULT_CONFIG " when not given. SIGTERM or SIGINT: accept no more, let sessions\n"
-    "finish until shutdown_deadline; a second one: stop at once. SIGUSR1: reopen the log file.\n"
+    "Without --config it serves by " DEFAULT_CONFIG ".\n"
+    "SIGTERM or SIGINT: accept no more, let sessions finish until shutdown_deadline; a second one: "
+    "stop at once. SIGUSR1: reopen the log file.\n"
     "weirctl shows and changes what a running weir does.\n";
 
 enum action { ACTION_SERVE, ACTION_CHECK, ACTION_DONE, ACTION_USAGE };

@@ -60,8 +60,9 @@ void request_reply(struct request *request, json_t *data);
 
 void request_refuse(struct request *request, const char *format, ...) printf_like(2, 3);
 /* The same, with the command's usage behind. */
+void request_refuse_usage(struct request *request, const char *format, ...) printf_like(2, 3);
+
 /* An option that is a duration of at least so many ms, and 30 days at most, where it is given: else
  * *in_out_ms stays. False: refused. */
 must_check bool request_take_duration(struct request *request, const char *key, int64_t least_ms,
                                       int64_t *in_out_ms);
-void request_refuse_usage(struct request *request, const char *format, ...) printf_like(2, 3);

@@ -195,7 +195,8 @@ static bool filter_client(struct request *request, struct traffic_filter *filter
     if (strchr(client, '/') != NULL) {
         filter->is_within = network_parse(&filter->within, client, &why) == 0;
         if (!filter->is_within)
-            request_refuse_usage(request, "\"%s\" is not a client's address or network: %s", client, why);
+            request_refuse_usage(request, "\"%s\" is not a client's address or network: %s", client,
+                                 why);
         return filter->is_within;
     }
     if (!parse_client(client, &address, &has_port)) {
