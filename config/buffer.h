@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include "common/base.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -70,6 +70,14 @@ void ports_refuse(struct ports *ports, uint8_t index, uint64_t now_ms)
     atomic_store_explicit(&tally->refused_until, now_ms + REFUSED_MS, memory_order_relaxed);
 }
 
+void ports_freed(struct ports *ports, uint8_t index)
+{
+    _Atomic uint64_t *until = &ports->tally[index]->refused_until;
+
+    if (atomic_load_explicit(until, memory_order_relaxed) != 0)
+        atomic_store_explicit(until, 0, memory_order_relaxed);
+}
+
 /* Its port may be free again at once (UDP, a reset), or held on; the next to connect finds out. */
 void ports_give(struct ports *ports, uint8_t index)
 {
@@ -78,8 +86,7 @@ void ports_give(struct ports *ports, uint8_t index)
     atomic_fetch_add_explicit(&tally->given, 1, memory_order_relaxed);
     if (tally->protocol == PORTS_UDP)
         atomic_fetch_add_explicit(&tally->base, 1, memory_order_relaxed);
-    if (atomic_load_explicit(&tally->refused_until, memory_order_relaxed) != 0)
-        atomic_store_explicit(&tally->refused_until, 0, memory_order_relaxed);
+    ports_freed(ports, index);
 }
 
 const union inet_address *ports_source(const struct ports *ports, uint8_t index)
@@ -87,15 +94,22 @@ const union inet_address *ports_source(const struct ports *ports, uint8_t index)
     return &ports->tally[index]->source;
 }
 
+uint8_t ports_find(const struct ports *ports, const union inet_address *source)
+{
+    uint8_t i = 0;
+
+    while (i < ports->count && !inet_address_same_host(&ports->tally[i]->source, source))
+        i++;
+    return i < ports->count ? i : PORTS_NONE;
+}
+
 uint8_t ports_adopt(struct ports *ports, const union inet_address *source)
 {
-    for (uint8_t i = 0; i < ports->count; i++) {
-        if (!inet_address_same_host(&ports->tally[i]->source, source))
-            continue;
-        atomic_fetch_add_explicit(&ports->tally[i]->taken, 1, memory_order_relaxed);
-        return i;
-    }
-    return PORTS_NONE;
+    uint8_t index = ports_find(ports, source);
+
+    if (index != PORTS_NONE)
+        atomic_fetch_add_explicit(&ports->tally[index]->taken, 1, memory_order_relaxed);
+    return index;
 }
 
 /* ---- references ---- */

@@ -101,10 +101,14 @@ uint8_t ports_take(struct ports *ports, uint64_t tried, uint64_t now_ms);
 /* Whether none was free is the kernel's to say, when the socket connects: then instead of
  * ports_give. */
 void ports_refuse(struct ports *ports, uint8_t index, uint64_t now_ms);
+/* Another socket of this address has given its port back. */
+void ports_freed(struct ports *ports, uint8_t index);
 /* The socket is closed. */
 void ports_give(struct ports *ports, uint8_t index);
 
 const union inet_address *ports_source(const struct ports *ports, uint8_t index);
+/* PORTS_NONE: it is none of them. */
+uint8_t ports_find(const struct ports *ports, const union inet_address *source);
 /* A socket that is open already, and bound to this address, counts from now on. PORTS_NONE: it is
  * none of them. */
 uint8_t ports_adopt(struct ports *ports, const union inet_address *source);

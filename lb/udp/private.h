@@ -20,6 +20,7 @@
 /* Our addresses towards servers: those of some pools with as many as can be, and elsewhere a
  * machine has few. A further one takes the place of the oldest. */
 #define OWN_ADDRESSES (4 * CONFIG_SOURCES_MAX)
+_Static_assert(OWN_ADDRESSES <= UINT8_MAX + 1, "upstream.own has eight bits");
 
 /* Trains of one batch that are on their way to their flows. */
 #define PARCELS 256
@@ -33,6 +34,7 @@ struct upstream {
     uint32_t gso_below;    /* datagrams of so many bytes or more cannot be cut from one message */
     uint32_t overflows;    /* of the receive queue, as last seen */
     uint16_t port;         /* ours */
+    uint8_t own;           /* our address: an index of udp->own, until one takes its place there */
     bool gro;
     bool fragment;
     bool transparent; /* bound to its client's address: of no use to another */
@@ -148,8 +150,10 @@ struct udp {
     uint64_t no_port_told_ms; /* when the log last told of a server for which there was no port */
     struct in6_addr own[OWN_ADDRESSES];
     uint32_t own_count;
-    struct tray in;  /* from clients */
-    struct tray out; /* from servers, until `flush` */
+    uint64_t
+        no_port_until_ms[2]; /* IPv4, IPv6: whoever may have any port of ours has none until then */
+    struct tray in;          /* from clients */
+    struct tray out;         /* from servers, until `flush` */
     struct poller_task flush;
     struct outbox requests;
     uint32_t arriving; /* datagrams of the message that is looked at */

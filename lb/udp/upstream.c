@@ -31,18 +31,23 @@
 #define SPARE_MS 10000
 /* So many spare ones are looked at for one of the right server. */
 #define SPARE_LOOKS 8
+/* The kernel found no port, which cost it a look at all of them: it is not asked for so long. */
+#define NO_PORT_MS 100
 /* What waits in a spare socket before it is rather thrown away. */
 #define STALE_MOST 64
 
 /* ---- our own addresses ---- */
 
-static bool is_known(const struct udp *udp, const struct in6_addr *address)
+/* OWN_ADDRESSES: it is none. */
+static uint32_t find_own(const struct udp *udp, const struct in6_addr *address)
 {
-    for (uint32_t i = 0; i < MIN(udp->own_count, (uint32_t)OWN_ADDRESSES); i++) {
+    uint32_t count = MIN(udp->own_count, (uint32_t)OWN_ADDRESSES);
+
+    for (uint32_t i = 0; i < count; i++) {
         if (memcmp(&udp->own[i], address, sizeof(*address)) == 0)
-            return true;
+            return i;
     }
-    return false;
+    return OWN_ADDRESSES;
 }
 
 bool upstream_is_own(const struct udp *udp, const union inet_address *client)
@@ -53,7 +58,7 @@ bool upstream_is_own(const struct udp *udp, const union inet_address *client)
     if (atomic_load_explicit(count, memory_order_relaxed) == 0)
         return false;
     address = network_map(client);
-    return is_known(udp, &address);
+    return find_own(udp, &address) < OWN_ADDRESSES;
 }
 
 /*
@@ -66,12 +71,17 @@ static void note_own(struct upstream *upstream)
     union inet_address own = {0};
     socklen_t length = sizeof(own);
     struct in6_addr address;
+    uint32_t index;
 
     if (getsockname(upstream->fd, &own.any, &length) < 0)
         return;
     address = network_map(&own);
-    if (!is_known(udp, &address))
-        udp->own[udp->own_count++ % OWN_ADDRESSES] = address;
+    index = find_own(udp, &address);
+    if (index == OWN_ADDRESSES) {
+        index = udp->own_count++ % OWN_ADDRESSES;
+        udp->own[index] = address;
+    }
+    upstream->own = (uint8_t)index;
     upstream->port = inet_address_port(&own);
     atomic_fetch_add_explicit(&udp->env.shared->own_port[upstream->port], 1, memory_order_relaxed);
 }
@@ -128,6 +138,7 @@ void upstream_close(struct upstream *upstream)
     if (upstream->flow == NULL)
         udp->resting--;
     upstream->flow = NULL;
+    udp->no_port_until_ms[0] = udp->no_port_until_ms[1] = 0;
     close(upstream->fd);
     if (upstream->ports != NULL)
         ports_give(upstream->ports, upstream->source);
@@ -142,17 +153,6 @@ static bool is_from_client(const struct flow *flow)
     return env->policy(env->owner, flow->port->policy->pool)->source_client;
 }
 
-/* -EAFNOSUPPORT: not from this client's address. */
-static int choose_source(const struct flow *flow, const struct server *server, struct source *out)
-{
-    union inet_address client = flow_client(flow);
-
-    *out = (struct source){.address.any.sa_family = AF_UNSPEC};
-    if (!is_from_client(flow) || source_of_client(&server->address, &client, out))
-        return 0;
-    return -EAFNOSUPPORT;
-}
-
 static void lack_port(struct udp *udp, struct server *server)
 {
     metrics_add(udp->env.metrics, METRIC_NO_PORT, 1);
@@ -161,8 +161,8 @@ static void lack_port(struct udp *udp, struct server *server)
 
 /* ---- a descriptor for the upstream: 0 or a negative errno ---- */
 
-/* From one address after the other, while they have no port. */
-static int open_from_any(struct upstream *upstream, struct server *server)
+/* From one address after the other, while they have no port. *out_asked: the kernel said so. */
+static int open_from_list(struct upstream *upstream, struct server *server, bool *out_asked)
 {
     struct ports *ports = server->ports[PORTS_UDP];
     uint64_t now = upstream->udp->now_ms;
@@ -183,66 +183,102 @@ static int open_from_any(struct upstream *upstream, struct server *server)
             upstream->source = i;
         }
     }
+    *out_asked = tried != 0;
     return MIN(upstream->fd, 0);
 }
 
-static int open_from_one(struct upstream *upstream, struct server *server)
+/* From where the kernel likes. That it had no port stands for a moment, as of a list's address. */
+static int open_from_any(struct upstream *upstream, struct server *server, bool *out_asked)
 {
-    struct source source;
-    int failed = choose_source(upstream->flow, server, &source);
+    struct udp *udp = upstream->udp;
+    uint64_t *until = &udp->no_port_until_ms[server->address.any.sa_family == AF_INET6];
 
-    if (failed)
-        return failed;
-    upstream->transparent = source.transparent;
+    *out_asked = *until <= udp->now_ms;
+    if (!*out_asked)
+        return -EAGAIN;
+    upstream->fd = open_socket(server, &(struct source){0}, upstream->fragment);
+    if (upstream->fd == -EAGAIN)
+        *until = udp->now_ms + NO_PORT_MS;
+    return MIN(upstream->fd, 0);
+}
+
+static int open_from_client(struct upstream *upstream, struct server *server)
+{
+    union inet_address client = flow_client(upstream->flow);
+    struct source source;
+
+    if (!source_of_client(&server->address, &client, &source))
+        return -EAFNOSUPPORT;
+    upstream->transparent = true;
     upstream->fd = open_socket(server, &source, upstream->fragment);
     return MIN(upstream->fd, 0);
 }
 
-/* Has it a port that a socket to a server of these could have? NULL: the kernel chooses among all,
- * and any may be in the way. */
-static bool is_in_the_way(const struct upstream *spare, const struct ports *ports)
+/* *out_asked: the kernel has looked for a port just now that another socket of ours may have. */
+static int try_to_open(struct upstream *upstream, struct server *server, bool *out_asked)
 {
-    if (ports == NULL)
-        return true;
-    for (uint32_t i = 0; spare->ports != NULL && i < ports->count; i++) {
-        if (ports->tally[i] == spare->ports->tally[spare->source])
-            return true;
-    }
-    return false;
+    *out_asked = false;
+    if (is_from_client(upstream->flow))
+        return open_from_client(upstream, server);
+    if (server->ports[PORTS_UDP] != NULL)
+        return open_from_list(upstream, server, out_asked);
+    return open_from_any(upstream, server, out_asked);
 }
 
-/* Its quarantine is over, and another one can use its port. False: there is none. */
-static bool close_a_spare(struct udp *udp, const struct ports *ports)
+/* ---- spare sockets give way ---- */
+
+/*
+ * Of each of our own addresses: a port of it, given back, is one for a socket to the server. Of
+ * which address in the server's list it is one, then; without a list 0. PORTS_NONE: it is none.
+ */
+static void find_useful(const struct udp *udp, const struct server *server,
+                        uint8_t out[OWN_ADDRESSES])
 {
+    const struct ports *ports = server->ports[PORTS_UDP];
+
+    for (uint32_t i = 0; i < MIN(udp->own_count, (uint32_t)OWN_ADDRESSES); i++) {
+        union inet_address own = {
+            .v6 = {.sin6_family = AF_INET6, .sin6_addr = udp->own[i]},
+        };
+        inet_address_fold(&own);
+        /* An IPv6 socket that is bound to no address needs a port that is free in both families. */
+        bool fits = server->address.any.sa_family == AF_INET6 || own.any.sa_family == AF_INET;
+        out[i] = ports != NULL ? ports_find(ports, &own) : fits ? 0 : PORTS_NONE;
+    }
+}
+
+/* Closes one whose quarantine is over, and whose port helps. False: there is none. */
+static bool close_a_spare(struct udp *udp, struct server *server)
+{
+    uint8_t useful[OWN_ADDRESSES];
+
+    find_useful(udp, server, useful);
     for (size_t i = 0; i < SPARE_BINS; i++) {
         list_for_each (node, &udp->spare[i]) {
             struct upstream *spare = list_entry(node, struct upstream, link);
-            if (!is_in_the_way(spare, ports))
+            uint8_t index = useful[spare->own];
+            if (index == PORTS_NONE)
                 continue;
             upstream_close(spare);
+            if (server->ports[PORTS_UDP] != NULL)
+                ports_freed(server->ports[PORTS_UDP], index);
             return true;
         }
     }
     return false;
 }
 
-/* Is a port what is missing? Of an address that is not ours, or is a client's, no spare one has
- * any.
- */
-static bool could_use_a_port(const struct upstream *upstream, const struct ports *ports, int error)
-{
-    return drop_is_no_port(error) && !upstream->transparent &&
-           (ports != NULL || error != EADDRNOTAVAIL);
-}
-
+/* One spare socket for a datagram, and none while the kernel need not be asked. */
 static int open_descriptor(struct upstream *upstream, struct server *server)
 {
-    const struct ports *ports = server->ports[PORTS_UDP];
-    int failed;
+    bool has_list = server->ports[PORTS_UDP] != NULL;
+    bool asked;
+    int failed = try_to_open(upstream, server, &asked);
 
-    do
-        failed = ports != NULL ? open_from_any(upstream, server) : open_from_one(upstream, server);
-    while (could_use_a_port(upstream, ports, -failed) && close_a_spare(upstream->udp, ports));
+    /* Without a list EADDRNOTAVAIL is no want of ports: there is no address for the server. */
+    if (asked && drop_is_no_port(-failed) && (has_list || failed != -EADDRNOTAVAIL) &&
+        close_a_spare(upstream->udp, server))
+        failed = try_to_open(upstream, server, &asked);
     if (drop_is_no_port(-failed))
         lack_port(upstream->udp, server);
     return failed;

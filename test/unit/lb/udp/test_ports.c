@@ -193,42 +193,148 @@ static void spare_ones_give_way(void **state)
     network_run(meet_none_but_spare_ones);
 }
 
-/* A pool whose address is not this machine's leaves spare sockets to the others, and so does one
- * whose own addresses have none of their ports. */
-static void spare_ones_give_way_to_none_that_they_cannot_help(void **state)
+#define CLIENTS 4
+
+/* Made before their network is short of ports. */
+static int client_of[CLIENTS];
+
+static void begin(struct world *w)
+{
+    open_with_sources(w);
+    for (int i = 0; i < CLIENTS; i++)
+        client_of[i] = world_client();
+}
+
+/* Two for each address. */
+static void make_ports_scarce(void)
+{
+    assert_true(network_set("ipv4/ip_local_port_range", "40000 40001"));
+}
+
+/* So many clients of server 0 have been answered, and their sockets are spare. */
+static void leave_spare_ones(struct world *w, int count)
+{
+    for (int i = 0; i < count; i++) {
+        union inet_address asker = world_ask(w, client_of[i], 0, "?");
+        world_answer(w, 0, &asker, client_of[i], "!");
+        world_reap(w);
+    }
+    world_pass(w, QUARANTINE_MS);
+    assert_int_equal(w->udp->resting, count);
+    w->usable[0] = false;
+    w->usable[1] = true;
+}
+
+/* NULL: none, and the kernel chooses. */
+static void give_source(struct server *server, const char *host)
+{
+    ports_put(&server->ports[PORTS_UDP]);
+    if (host != NULL)
+        sources_give(&book, server, PORTS_UDP, &host, 1);
+}
+
+/* So many say something to server 1, and none gets through. */
+static void ask_in_vain(struct world *w, uint64_t times)
+{
+    for (uint64_t i = 0; i < times; i++) {
+        uint64_t before = world_metric(w, METRIC_NO_PORT);
+        world_say(w, client_of[CLIENTS - 1], "?");
+        WORLD_UNTIL(w, world_metric(w, METRIC_NO_PORT) == before + 1);
+    }
+}
+
+static void end(struct world *w)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        close(client_of[i]);
+    ports_book_deinit(&book);
+    world_close(w);
+}
+
+/* The kernel chose what the other pool's list has. */
+static void meet_spare_ones_without_a_list(void)
 {
     struct world w;
-    int client[3];
+
+    begin(&w);
+    make_ports_scarce();
+    give_source(w.server[0], NULL);
+    give_source(w.server[1], "127.0.0.1");
+    leave_spare_ones(&w, 2);
+    (void)world_ask(&w, client_of[CLIENTS - 1], 1, "?");
+    assert_int_equal(w.udp->resting, 1);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 0);
+    end(&w);
+}
+
+static void spare_ones_without_a_list_give_way(void **state)
+{
+    (void)state;
+    network_run(meet_spare_ones_without_a_list);
+}
+
+/* The address is not this machine's: its ports are not what is missing. */
+static void spare_ones_stay_for_an_address_that_is_not_there(void **state)
+{
+    struct world w;
 
     (void)state;
-    open_with_sources(&w);
-    for (size_t i = 0; i < ARRAY_LEN(client); i++)
-        client[i] = world_client();
-    struct server *other = w.server[1];
-    ports_put(&other->ports[PORTS_UDP]);
-    sources_give(&book, other, PORTS_UDP, (const char *const[]){"192.0.2.5"}, 1);
-    union inet_address asker = world_ask(&w, client[0], 0, "?");
-    world_answer(&w, 0, &asker, client[0], "!");
-    world_pass(&w, QUARANTINE_MS);
+    begin(&w);
+    give_source(w.server[1], "192.0.2.5");
+    leave_spare_ones(&w, 1);
+    ask_in_vain(&w, 3);
     assert_int_equal(w.udp->resting, 1);
-    (void)world_ask(&w, client[2], 0, "?"); /* takes the one that rested */
-    asker = world_ask(&w, client[0], 0, "?");
-    world_answer(&w, 0, &asker, client[0], "!");
-    world_pass(&w, QUARANTINE_MS);
-    w.usable[0] = false;
-    w.usable[1] = true;
-    for (uint64_t i = 1; i <= 2; i++) {
-        /* As if a flow held one of its ports: that is none that a spare socket has. */
-        if (i == 2)
-            atomic_fetch_add(&other->ports[PORTS_UDP]->tally[0]->taken, 1);
-        world_say(&w, client[1], "?");
-        WORLD_UNTIL(&w, world_metric(&w, METRIC_NO_PORT) == i);
-        assert_int_equal(w.udp->resting, 1);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(client); i++)
-        close(client[i]);
-    ports_book_deinit(&book);
-    world_close(&w);
+    end(&w);
+}
+
+/* Other programs have all ports of the address that is asked for: those of others do not help. */
+static void meet_none_that_help(void)
+{
+    struct world w;
+    int taken[2];
+
+    begin(&w);
+    make_ports_scarce();
+    give_source(w.server[1], "127.0.0.7");
+    leave_spare_ones(&w, 3);
+    take_ports("127.0.0.7:0", "127.0.0.99:53", taken);
+    ask_in_vain(&w, 2);
+    assert_int_equal(w.udp->resting, 3);
+    free_ports(taken);
+    end(&w);
+}
+
+static void spare_ones_stay_when_they_do_not_help(void **state)
+{
+    (void)state;
+    network_run(meet_none_that_help);
+}
+
+/* And where any may help, one goes for each look of the kernel, which is not asked at once again.
+ */
+static void meet_none_where_any_may_help(void)
+{
+    struct world w;
+    int taken[2];
+
+    begin(&w);
+    make_ports_scarce();
+    give_source(w.server[1], NULL);
+    leave_spare_ones(&w, 3);
+    take_ports("127.0.0.7:0", "127.0.0.99:53", taken);
+    ask_in_vain(&w, 3);
+    assert_int_equal(w.udp->resting, 2);
+    world_pass(&w, 100);
+    ask_in_vain(&w, 3);
+    assert_int_equal(w.udp->resting, 1);
+    free_ports(taken);
+    end(&w);
+}
+
+static void spare_ones_give_way_one_by_one(void **state)
+{
+    (void)state;
+    network_run(meet_none_where_any_may_help);
 }
 
 int main(void)
@@ -238,7 +344,10 @@ int main(void)
         cmocka_unit_test(outlives_the_server),
         cmocka_unit_test(the_next_address_and_then_none),
         cmocka_unit_test(spare_ones_give_way),
-        cmocka_unit_test(spare_ones_give_way_to_none_that_they_cannot_help),
+        cmocka_unit_test(spare_ones_without_a_list_give_way),
+        cmocka_unit_test(spare_ones_stay_for_an_address_that_is_not_there),
+        cmocka_unit_test(spare_ones_stay_when_they_do_not_help),
+        cmocka_unit_test(spare_ones_give_way_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
