@@ -1,6 +1,7 @@
 /*
  * What a server gets first: the PROXY header, and with it, in one segment, what the client has sent
- * so far. A socket that has just connected takes so much at once.
+ * so far. A socket that has just connected takes that at once; one that does not, for a header of
+ * tens of thousands of bytes and a small sndbuf, gets none of it, and the session ends.
  *
  * Until the server's kernel has them the client's bytes stay where they are, in the preread or in
  * the client's socket: a server that fails here costs another try and no byte.
@@ -59,7 +60,7 @@ static union inet_address destination(const struct session *session)
     return own;
 }
 
-/* The header's length; 0: the pool's servers get none. */
+/* The header's length; 0: what it is to tell is more than a header can. */
 static size_t write_header(const struct session *session, uint8_t *out, size_t size)
 {
     const struct pool_policy *policy = session_pool_policy(session);
@@ -144,10 +145,15 @@ bool greet_server(struct session *session)
     size_t header = 0, data;
     ssize_t sent;
 
-    if (session_pool_policy(session)->send_proxy != CONFIG_SEND_PROXY_OFF)
+    if (session_pool_policy(session)->send_proxy != CONFIG_SEND_PROXY_OFF) {
         header = write_header(session, space, size);
-    else if (!has_preread(session))
+        if (header == 0) { /* without it the client's bytes would speak for another */
+            session_end(session, SESSION_END_NO_RESOURCES);
+            return false;
+        }
+    } else if (!has_preread(session)) {
         return true;
+    }
     if (!peek(session, space + header, size - header, &data))
         return false;
     if (header + data == 0)

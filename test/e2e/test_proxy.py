@@ -13,7 +13,8 @@ import pytest
 from lib import hello
 from lib import proxyproto as proxy
 from lib.meeting import Meeting, wait_for_reset
-from lib.peers import chunks, echo, read_all, read_exactly, read_to_fin, reset_at_once
+from lib.peers import (
+    chunks, echo, read_all, read_exactly, read_to_fin, read_to_reset, reset_at_once)
 from lib.ports import free_port, join
 from lib.proxy_vectors import (
     SILENT, TELLING, TELLING_LONG, TOLD, VIP, WITH_TLVS, WRONG)
@@ -442,6 +443,25 @@ def test_received_tlvs_are_passed_on_if_wanted(weir, tcp_server, received):
     got = [one for one in told.headers[0].tlvs if one[0] != proxy.CRC32C]
     assert sorted(got) == (sorted(sent) if received else [])
     assert len(told.headers[0].tlv(proxy.CRC32C)) == 4
+
+
+@pytest.mark.parametrize("size,fits", [(65000, True), (65519, False), (65520, False)])
+def test_a_header_that_would_be_too_long(weir, tcp_server, size, fits):
+    """Nobody is served without one: the client's bytes might be the header of another."""
+    told = Told()
+    server = tcp_server(told)
+    w = weir([server.address], listener=takes(preread_max="128k"),
+             pool={"send_proxy": "v2", "send_proxy_tlvs": ["received", "unique-id"]})
+    with w.connect() as client:
+        client.sendall(proxy.v2(TOLD, VIP, [(0xe0, bytes(size))]))
+        if fits:
+            talk(client)
+            server.check()
+            assert told.headers[0].tlv(0xe0) == bytes(size)
+        else:
+            assert read_to_reset(client) == b""
+    assert w.wait_access(1)[0]["end"] == ("done" if fits else "no-resources")
+    assert len(told.headers) == (1 if fits else 0)
 
 
 # ---- probes ----
