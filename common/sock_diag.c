@@ -181,6 +181,10 @@ static bool is_host(const union inet_address *address, const uint32_t words[stat
 
 static bool is_of(const struct sock_diag_pair *pair, const struct inet_diag_sockid *id)
 {
+    uint16_t port = ntohs(id->idiag_sport);
+
+    if (port < pair->first || (pair->last != 0 && port > pair->last))
+        return false;
     if (!is_host(&pair->local, id->idiag_src))
         return false;
     return pair->remote.any.sa_family == AF_UNSPEC ||

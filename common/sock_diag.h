@@ -19,7 +19,8 @@
 
 /* All pairs of one count are of one family. */
 struct sock_diag_pair {
-    union inet_address local;  /* whatever its port is */
+    union inet_address local;  /* whatever its port is, from `first` to `last` */
+    uint16_t first, last;      /* last 0: to the end */
     union inet_address remote; /* its port counts too; AF_UNSPEC: whoever it is */
     uint32_t used;             /* sockets; of TCP not those that listen */
     uint32_t time_wait;        /* of these */

@@ -61,8 +61,7 @@ static const struct config_listener *find_udp_feeder(const struct config_loader 
 {
     for (size_t i = 0; i < config->listener_count && pool->name != NULL; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        if (listener->protocol == CONFIG_PROTOCOL_UDP && listener->pool != NULL &&
-            strcmp(listener->pool, pool->name) == 0 &&
+        if (listener->protocol == CONFIG_PROTOCOL_UDP && config_is_fed(listener, pool->name) &&
             !config_loader_is_wrong(loader, &listener->protocol))
             return listener;
     }

@@ -122,10 +122,13 @@ static void read_on(struct control *control)
     uv_timer_start(&ports->timer, on_look, ended == 0 ? 0 : LOOK_MS, 0);
 }
 
-static int ask(struct control_ports *ports, int number)
+/* A socket with a port that no other is given (a listener's) is none of the range's. */
+static int ask(struct control_ports *ports, const struct port_range *range, int number)
 {
     for (size_t i = 0; i < ports->count; i++)
         ports->pair[i] = (struct sock_diag_pair){.local = ports->tally[i]->source,
+                                                 .first = (uint16_t)range->first,
+                                                 .last = (uint16_t)range->last,
                                                  .remote = ports->tally[i]->server};
     if (ports->diag.fd < 0)
         return -ENOENT;
@@ -145,7 +148,7 @@ static int begin_count(struct control *control)
                            clock_now_ms(), ports->tally, ARRAY_LEN(ports->tally));
         ports->kind = (kind + 1) % ARRAY_LEN(kinds);
     }
-    return ports->count > 0 ? ask(ports, kinds[kind].number) : 0;
+    return ports->count > 0 ? ask(ports, &control->pools->ports.range, kinds[kind].number) : 0;
 }
 
 static void look(struct control *control)

@@ -226,6 +226,10 @@ bool ports_wants_count(const struct ports_book *book, const struct ports_tally *
 {
     if (tally->asked)
         return false;
+    /* Nobody has tried it since. */
+    if (tally->level == PORTS_UNFIT && ports_figure(&tally->refused) == tally->refused_seen &&
+        ports_figure(&tally->taken) == tally->taken_unfit)
+        return false;
     if (tally->level == PORTS_WELL && ports_figure(&tally->refused) == tally->refused_seen &&
         (uint64_t)bound_of(book, tally) * 2 < ports_figure(&tally->range))
         return false;

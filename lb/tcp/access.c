@@ -29,5 +29,7 @@ void access_line(const struct session *session)
              LOG_U("bytes_in", session->direction[CLIENT].bytes),
              LOG_U("bytes_out", session->direction[SERVER].bytes),
              LOG_S("engine", session_engine_name(session)), LOG_S("end", session_end_word(reason)),
-             LOG_S("by", session_end_by(reason)), LOG_U("bytes_lost", session->lost));
+             LOG_S("by", session_end_by(reason)),
+             LOG_S("why", preread != NULL ? preread->why : NULL),
+             LOG_U("bytes_lost", session->lost));
 }

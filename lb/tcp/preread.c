@@ -16,14 +16,17 @@
 
 #define FIRST_SIZE 2048u
 
+static const char too_long[] = "it is longer than preread_max";
+
 static void refuse(struct session *session, const char *why)
 {
     admit_refuse(session->tcp, session->policy, &session->client, why);
     session_end(session, SESSION_END_REFUSED);
 }
 
-static void wrong(struct session *session)
+static void wrong(struct session *session, const char *why)
 {
+    session->preread->why = why;
     metrics_add(session->tcp->env.metrics, METRIC_PREREAD_WRONG, 1);
     session_end(session, SESSION_END_PREREAD_WRONG);
 }
@@ -94,7 +97,7 @@ static void read_hello(struct session *session)
         go_on(session, NULL);
         break;
     case CLIENT_HELLO_WRONG:
-        wrong(session);
+        wrong(session, why);
         break;
     case CLIENT_HELLO_PARTIAL:
         break;
@@ -155,12 +158,15 @@ static bool read_header(struct session *session)
     case PROXY_PARTIAL:
         if (header.length <= session->policy->preread_max)
             return false;
+        why = too_long;
         break;
     case PROXY_NONE:
         if (session->policy->proxy_in != CONFIG_PROXY_REQUIRED)
             return is_done_with_header(session);
+        why = "there is no PROXY header";
         break;
     case PROXY_WHOLE:
+        why = "the PROXY header is of datagrams";
         if (header.type == SOCK_DGRAM)
             break;
         if (apply(session, &header))
@@ -170,7 +176,7 @@ static bool read_header(struct session *session)
     case PROXY_WRONG:
         break;
     }
-    wrong(session);
+    wrong(session, why);
     return false;
 }
 
@@ -205,7 +211,7 @@ static bool has_room(struct session *session)
     if (preread->used < preread->size)
         return true;
     if (preread->size >= session->policy->preread_max) {
-        wrong(session);
+        wrong(session, too_long);
         return false;
     }
     if (grow(session))
@@ -219,7 +225,7 @@ static void client_ended(struct session *session, ssize_t got)
     if (got < 0 || session->preread->used == 0)
         session_end(session, SESSION_END_CLIENT_GONE);
     else
-        wrong(session);
+        wrong(session, "the client sent its last before it was whole");
 }
 
 void preread_event(struct session *session)

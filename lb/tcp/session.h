@@ -32,6 +32,7 @@ struct preread {
     uint32_t start;                 /* behind the PROXY header: from here on it is the server's */
     bool header_done;               /* read, or known not to be there */
     bool admitted;                  /* whom it tells was let in by another process */
+    const char *why;                /* it is wrong: one phrase */
     bool told;                      /* it told the client's address and the one that it used */
     union inet_address peer;        /* who is really connected */
     union inet_address destination; /* if told */

@@ -295,6 +295,7 @@ def test_wrong_header_resets_the_client(weir, tcp_server, wrong):
         wait_for_reset(client)
     line, = w.wait_access(1)
     assert (line["end"], line["by"], line["client"]) == ("preread-wrong", "client", own)
+    assert line["why"]
     assert "server" not in line
     assert server.connections == []
     assert w.admin("show counters")["preread_wrong"] == 1

@@ -264,7 +264,8 @@ def test_broken_hello_resets_the_client(fronted, data):
     with w.connect() as client:
         client.sendall(data)
         wait_for_reset(client)
-    check_ended(w, "preread-wrong", "client")
+    line, = check_ended(w, "preread-wrong", "client")
+    assert line["why"]
     assert w.admin("show counters")["preread_wrong"] == 1
 
 

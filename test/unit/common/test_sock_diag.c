@@ -184,6 +184,16 @@ static void meet_udp(void)
     assert_int_equal(pairs[0].used, 3);
     assert_int_equal(pairs[1].used, 1);
     assert_int_equal(pairs[2].used, 0);
+
+    pairs[0].first = 4001;
+    count_all(&diag, IPPROTO_UDP, pairs, 1);
+    assert_int_equal(pairs[0].used, 2);
+    pairs[0].first = pairs[0].last = 4000;
+    count_all(&diag, IPPROTO_UDP, pairs, 1);
+    assert_int_equal(pairs[0].used, 1);
+    pairs[0].last = 3999;
+    count_all(&diag, IPPROTO_UDP, pairs, 1);
+    assert_int_equal(pairs[0].used, 0);
     for (size_t i = 0; i < ARRAY_LEN(held); i++)
         close(held[i]);
     sock_diag_close(&diag);

@@ -131,10 +131,13 @@ static void with_ports_left_it_is_unfit(void **state)
         assert_int_equal(count(3, 0), i == 0);
         assert_int_equal(tally->level, PORTS_UNFIT);
         pass(5000);
-        assert_true(wants());
-        assert_false(count(3, 0)); /* nobody has tried again */
+        assert_false(wants()); /* nobody has tried again */
+        assert_false(count(3, 0));
+        assert_int_equal(tally->level, PORTS_UNFIT);
     }
+    pass(PORTS_ASK_MS);
     take(ports, 1);
+    assert_true(wants());
     assert_true(count(4, 0));
     assert_int_equal(tally->level, PORTS_WELL);
     pass(1000);
