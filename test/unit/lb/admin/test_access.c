@@ -255,6 +255,8 @@ static void filters_clients_by_network(void **state)
     assert_int_equal(asker->control->asked.within.bits, 96 + 24);
     assert_refused(asker, "show sessions client=192.0.2.1/24",
                    "is not a client's address or network: bits are set");
+    assert_refused(asker, "show sessions client=unix:/run/x",
+                   "is not a client's address or network: this is not an IP address");
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
