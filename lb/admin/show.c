@@ -9,6 +9,7 @@
 #include "lb/admin/lookup.h"
 #include "lb/admin/servers.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 /* ---- status ---- */
@@ -180,31 +181,41 @@ static json_t *listener_row(const struct listener *listener)
     return reply_end(&row);
 }
 
-/* One at a time, `state` says which: to count the sources of a gate takes up to a millisecond. */
-static void next_listener(struct request *request)
-{
-    const struct listener *listeners;
-    size_t count = control_listeners(request->control, &listeners);
-    size_t at = (size_t)(uintptr_t)request->state;
-    struct reply rows = reply_array();
+/* One at a time: to count the sources of a gate takes up to a millisecond. */
+struct listener_walk {
+    size_t next;
+};
 
-    if (at < count)
-        (void)reply_append(&rows, listener_row(&listeners[at]));
-    request->state = (void *)(uintptr_t)(at + 1);
-    if (at + 1 < count)
-        request_more(request, reply_end(&rows));
-    else
-        request_reply(request, reply_end(&rows));
+static void cancel_listeners(struct request *request)
+{
+    free(request->state);
 }
 
-static void forget_nothing(struct request *request)
+static void next_listener(struct request *request)
 {
-    (void)request;
+    struct listener_walk *walk = request->state;
+    const struct listener *listeners;
+    size_t count = control_listeners(request->control, &listeners);
+    struct reply rows = reply_array();
+
+    if (walk->next < count)
+        (void)reply_append(&rows, listener_row(&listeners[walk->next]));
+    if (++walk->next < count) {
+        request_more(request, reply_end(&rows));
+        return;
+    }
+    free(walk);
+    request_reply(request, reply_end(&rows));
 }
 
 void run_show_listeners(struct request *request)
 {
-    request_hold(request, next_listener, forget_nothing, NULL);
+    struct listener_walk *walk = calloc(1, sizeof(*walk));
+    if (walk == NULL) {
+        request_reply(request, NULL);
+        return;
+    }
+    request_hold(request, next_listener, cancel_listeners, walk);
     next_listener(request);
 }
 
