@@ -266,6 +266,26 @@ def test_tcp_and_a_new_log_file_inside_the_sandbox(weir, responders, caller, fol
 
 
 @sandboxed
+def test_no_file_beside_the_folders_it_needs(weir, responders, caller, folder):
+    """By its owner and mode the other folder is as good as the first: Landlock alone is between."""
+    path = folder / "log" / "weir.log"
+    for name in ("log", "other"):
+        (folder / name).mkdir()
+        shutil.chown(folder / name, USER)
+    w = weir([responders(1)[0].address], weir={"log": {"target": str(path)}})
+    (folder / "log").rename(folder / "old")
+    (folder / "other").rename(folder / "log")
+    os.kill(w.pid, signal.SIGUSR1)
+    assert all(call.ok for call in caller(w.address, count=20).finish())
+    lines = eventually(lambda: logs.sessions(logs.read(folder / "old" / "weir.log", "text")), 5,
+                       "the old file goes on")
+    assert lines and not path.exists()
+    told, = [line for line in logs.read(folder / "old" / "weir.log", "text")
+             if "log" in line["event"] and line["level"] == "warn"]
+    assert "Permission denied" in str(told)
+
+
+@sandboxed
 def test_udp_inside_the_sandbox(weir, udp_echoes, udp_client):
     w = weir([server.address for server in udp_echoes(2)], listener=listener(),
              weir={"workers": 2})
