@@ -14,6 +14,8 @@
 #include "test/unit/network.h"
 #include "test/unit/sources.h"
 
+#include <sys/resource.h>
+
 static struct ports_book book;
 
 /* Server `i` is connected to from these two. */
@@ -96,6 +98,32 @@ static void a_refused_connect_gives_it_back(void **state)
     assert_ports(&w, 0, 0, 0);
     assert_ports(&w, 1, 1, 0);
     chain_finish(&w, &chain);
+    close_all(&w);
+}
+
+/* No socket can be had for it: that says nothing of the address. */
+static void a_connect_that_never_began_gives_it_back(void **state)
+{
+    struct world w;
+    struct chain chain;
+    struct rlimit before, none;
+
+    (void)state;
+    open_with_sources(&w);
+    w.usable[0] = false;
+    chain = world_client(&w);
+    assert_int_equal(chain.session->state, SESSION_QUEUED);
+    w.usable[0] = true;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    tcp_wake_queued(w.tcp, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_ended(chain.session, SESSION_END_NO_RESOURCES);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 0);
+    assert_int_equal(w.starved, 1);
+    assert_ports(&w, 0, 0, 0);
+    chain_hang_up(&chain);
     close_all(&w);
 }
 
@@ -194,6 +222,19 @@ static void the_next_address_is_tried_at_once(void **state)
     network_run(meet_one_without_ports);
 }
 
+/* Somebody else's connections to server `i`, from both of our addresses. */
+static void take_all_ports(struct world *w, size_t i, int fds[2][2])
+{
+    take_ports(w, i, "127.0.0.5", fds[0]);
+    take_ports(w, i, "127.0.0.6", fds[1]);
+}
+
+static void free_all_ports(int fds[2][2])
+{
+    free_ports(fds[0]);
+    free_ports(fds[1]);
+}
+
 static void meet_none_with_ports(void)
 {
     struct world w;
@@ -201,8 +242,7 @@ static void meet_none_with_ports(void)
     int taken[2][2];
 
     open_narrow(&w);
-    take_ports(&w, 0, "127.0.0.5", taken[0]);
-    take_ports(&w, 0, "127.0.0.6", taken[1]);
+    take_all_ports(&w, 0, taken);
     chain = world_client(&w);
     assert_ended(chain.session, SESSION_END_NO_RESOURCES);
     assert_int_equal(world_metric(&w, METRIC_NO_PORT), 1);
@@ -211,8 +251,7 @@ static void meet_none_with_ports(void)
     assert_int_equal(w.suspected[0], 0);
     assert_int_equal(w.starved, 0); /* the next client may be for another server */
     chain_hang_up(&chain);
-    free_ports(taken[0]);
-    free_ports(taken[1]);
+    free_all_ports(taken);
     close_all(&w);
 }
 
@@ -230,8 +269,7 @@ static void meet_another_server(void)
 
     open_narrow(&w);
     w.usable[1] = true;
-    take_ports(&w, 0, "127.0.0.5", taken[0]);
-    take_ports(&w, 0, "127.0.0.6", taken[1]);
+    take_all_ports(&w, 0, taken);
     chain = world_client(&w);
     chain.server = world_served(&w, 1);
     WORLD_UNTIL(&w, chain.session->state == SESSION_RELAYING);
@@ -241,8 +279,7 @@ static void meet_another_server(void)
     chain_reset(&chain.client);
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
     chain_hang_up(&chain);
-    free_ports(taken[0]);
-    free_ports(taken[1]);
+    free_all_ports(taken);
     close_all(&w);
 }
 
@@ -252,16 +289,79 @@ static void another_server_may_have_some(void **state)
     network_run(meet_another_server);
 }
 
+/* What the first server was tried with is not the second one's to be given back. */
+static void meet_refusal_and_then_no_port(void)
+{
+    struct world w;
+    struct chain chain;
+    int taken[2][2];
+
+    open_narrow(&w);
+    w.usable[1] = true;
+    world_refuse(&w, 0);
+    take_all_ports(&w, 1, taken);
+    chain = world_client(&w);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    assert_ended(chain.session, SESSION_END_NO_RESOURCES);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 1);
+    assert_int_equal(w.suspected[0], 1);
+    assert_ports(&w, 0, 0, 0);
+    assert_ports(&w, 1, 0, 0);
+    chain_hang_up(&chain);
+    free_all_ports(taken);
+    close_all(&w);
+}
+
+static void a_port_is_given_back_to_its_server_alone(void **state)
+{
+    (void)state;
+    network_run(meet_refusal_and_then_no_port);
+}
+
+/* A try is left, and it goes to the server that has not been asked. */
+static void meet_no_port_and_then_refusal(void)
+{
+    struct world w;
+    struct chain chain;
+    int taken[2][2];
+
+    open_narrow(&w);
+    w.usable[1] = w.usable[2] = true;
+    take_all_ports(&w, 0, taken);
+    world_refuse(&w, 1);
+    chain = world_client(&w);
+    chain.server = world_served(&w, 2);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_RELAYING);
+    assert_int_equal(chain.session->tries, 3);
+    assert_int_equal(world_metric(&w, METRIC_NO_PORT), 1);
+    assert_int_equal(w.suspected[0], 0);
+    assert_int_equal(w.suspected[1], 1);
+    chain_reset(&chain.client);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
+    chain_hang_up(&chain);
+    free_all_ports(taken);
+    close_all(&w);
+}
+
+static void who_had_no_port_is_not_asked_again(void **state)
+{
+    (void)state;
+    network_run(meet_no_port_and_then_refusal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_take_turns),
         cmocka_unit_test(a_refused_connect_gives_it_back),
+        cmocka_unit_test(a_connect_that_never_began_gives_it_back),
         cmocka_unit_test(a_connect_without_an_answer_gives_it_back),
         cmocka_unit_test(it_goes_along_with_a_hand_over),
         cmocka_unit_test(the_next_address_is_tried_at_once),
         cmocka_unit_test(without_any_the_session_ends),
         cmocka_unit_test(another_server_may_have_some),
+        cmocka_unit_test(a_port_is_given_back_to_its_server_alone),
+        cmocka_unit_test(who_had_no_port_is_not_asked_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
