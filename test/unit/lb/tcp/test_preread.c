@@ -6,65 +6,30 @@
 
 #include <cmocka.h>
 
-#include "common/network.h"
-#include "test/unit/lb/tcp/world.h"
+#include "test/unit/lb/tcp/edge.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
 
-static struct network loopback[1];
-static const struct config_networks senders = {.network = loopback, .count = 1};
-
-static void open_edge(struct world *w)
-{
-    const char *why;
-
-    assert_int_equal(network_parse(&loopback[0], "127.0.0.0/8", &why), 0);
-    world_init(w);
-    w->policy.proxy_in = CONFIG_PROXY_REQUIRED;
-    w->policy.proxy_from = &senders;
-    w->policy.preread_timeout_ms = 1000;
-    w->policy.preread_max = 4096;
-    world_open_with(w, WORLD_START_MS, 100);
-}
-
-static void say(int fd, const char *text)
-{
-    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-/* All that the socket has, once `size` bytes of it are there. */
-static void assert_gets(struct world *w, int fd, const char *text)
-{
-    char got[512] = "";
-    size_t size = strlen(text);
-
-    WORLD_UNTIL(w, recv(fd, got, sizeof(got), MSG_DONTWAIT | MSG_PEEK) >= (ssize_t)size);
-    assert_int_equal(recv(fd, got, sizeof(got), MSG_DONTWAIT), size);
-    assert_memory_equal(got, text, size);
-}
-
-#define LINE "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n"
-
 static void test_every_split_of_a_header(void **state)
 {
     (void)state;
-    for (size_t split = 0; split <= strlen(LINE); split++) {
+    for (size_t split = 0; split <= strlen(EDGE_LINE); split++) {
         struct world w;
-        char first[sizeof(LINE)] = "";
+        char first[sizeof(EDGE_LINE)] = "";
 
-        open_edge(&w);
-        memcpy(first, LINE, split);
+        edge_open(&w);
+        memcpy(first, EDGE_LINE, split);
         struct chain chain = world_client(&w);
-        say(chain.client, first);
+        edge_say(chain.client, first);
         world_settle(&w);
-        if (split < strlen(LINE)) {
+        if (split < strlen(EDGE_LINE)) {
             assert_int_equal(chain.session->state, SESSION_PREREAD);
-            say(chain.client, &LINE[split]);
+            edge_say(chain.client, &EDGE_LINE[split]);
         }
-        say(chain.client, "hello");
+        edge_say(chain.client, "hello");
         chain.server = world_served(&w, 0);
-        assert_gets(&w, chain.server, "hello");
+        edge_gets(&w, chain.server, "hello");
         assert_int_equal(chain.session->client.v4.sin_addr.s_addr, inet_addr("192.0.2.7"));
         assert_int_equal(inet_address_port(&chain.session->client), 4711);
         assert_int_equal(chain.session->direction[CLIENT].bytes, 5);
@@ -78,14 +43,14 @@ static void test_the_header_goes_on_with_the_first_data(void **state)
     struct world w;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     w.pool.send_proxy = CONFIG_SEND_PROXY_V1;
     struct chain chain = world_client(&w);
-    say(chain.client, LINE "hello");
+    edge_say(chain.client, EDGE_LINE "hello");
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, LINE "hello");
-    say(chain.client, "more");
-    assert_gets(&w, chain.server, "more");
+    edge_gets(&w, chain.server, EDGE_LINE "hello");
+    edge_say(chain.client, "more");
+    edge_gets(&w, chain.server, "more");
     assert_int_equal(world_metric(&w, METRIC_BYTES_IN), 9);
     chain_finish(&w, &chain);
     world_close(&w);
@@ -107,11 +72,11 @@ static void test_a_header_without_data(void **state)
     assert_int_equal(getsockname(chain.client, &own.any, &length), 0);
     snprintf(expected, sizeof(expected), "PROXY TCP4 127.0.0.1 127.0.0.1 %u %u\r\n",
              inet_address_port(&own), ntohs(w.entry_address.sin_port));
-    assert_gets(&w, chain.server, expected);
-    say(chain.server, "220 ready");
-    assert_gets(&w, chain.client, "220 ready");
-    say(chain.client, "EHLO");
-    assert_gets(&w, chain.server, "EHLO");
+    edge_gets(&w, chain.server, expected);
+    edge_say(chain.server, "220 ready");
+    edge_gets(&w, chain.client, "220 ready");
+    edge_say(chain.client, "EHLO");
+    edge_gets(&w, chain.server, "EHLO");
     chain_finish(&w, &chain);
     world_close(&w);
 }
@@ -122,18 +87,18 @@ static void test_another_server_gets_the_header_too(void **state)
     struct world w;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     w.pool.send_proxy = CONFIG_SEND_PROXY_V1;
     w.usable[1] = true;
     struct chain chain = world_client(&w);
-    say(chain.client, LINE);
+    edge_say(chain.client, EDGE_LINE);
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, LINE);
+    edge_gets(&w, chain.server, EDGE_LINE);
     chain_reset(&chain.server);
     chain.server = world_served(&w, 1);
-    assert_gets(&w, chain.server, LINE);
-    say(chain.client, "hello");
-    assert_gets(&w, chain.server, "hello");
+    edge_gets(&w, chain.server, EDGE_LINE);
+    edge_say(chain.client, "hello");
+    edge_gets(&w, chain.server, "hello");
     chain_finish(&w, &chain);
     world_close(&w);
 }
@@ -142,9 +107,9 @@ static void assert_wrong(const char *bytes)
 {
     struct world w;
 
-    open_edge(&w);
+    edge_open(&w);
     struct chain chain = world_client(&w);
-    say(chain.client, bytes);
+    edge_say(chain.client, bytes);
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
     assert_ended(chain.session, SESSION_END_PREREAD_WRONG);
     assert_int_equal(world_sees(&w, chain.client), ECONNRESET);
@@ -166,10 +131,10 @@ static void test_bytes_do_not_extend_the_deadline(void **state)
     struct world w;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     struct chain chain = world_client(&w);
     for (int i = 0; i < 9; i++) {
-        assert_int_equal(send(chain.client, &LINE[i], 1, MSG_NOSIGNAL), 1);
+        assert_int_equal(send(chain.client, &EDGE_LINE[i], 1, MSG_NOSIGNAL), 1);
         world_settle(&w);
         world_pass(&w, 110);
         assert_int_equal(chain.session->state, SESSION_PREREAD);
@@ -187,7 +152,7 @@ static void test_a_fin_before_the_header_is_whole(void **state)
     struct world w;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     struct chain chain = world_client(&w);
     assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
@@ -195,7 +160,7 @@ static void test_a_fin_before_the_header_is_whole(void **state)
     chain_hang_up(&chain);
 
     chain = world_client(&w);
-    say(chain.client, "PROXY TC");
+    edge_say(chain.client, "PROXY TC");
     assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
     assert_ended(chain.session, SESSION_END_PREREAD_WRONG);
@@ -208,15 +173,15 @@ static void test_a_fin_behind_the_header_is_a_half_close(void **state)
     struct world w;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     struct chain chain = world_client(&w);
-    say(chain.client, LINE "bye");
+    edge_say(chain.client, EDGE_LINE "bye");
     assert_int_equal(shutdown(chain.client, SHUT_WR), 0);
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, "bye");
+    edge_gets(&w, chain.server, "bye");
     assert_int_equal(world_sees(&w, chain.server), 0);
-    say(chain.server, "answer");
-    assert_gets(&w, chain.client, "answer");
+    edge_say(chain.server, "answer");
+    edge_gets(&w, chain.client, "answer");
     assert_int_equal(shutdown(chain.server, SHUT_WR), 0);
     assert_int_equal(world_sees(&w, chain.client), 0);
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
@@ -232,20 +197,74 @@ static void test_half_a_header_in_another_process(void **state)
     struct session_record record;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     struct chain chain = world_client(&w);
-    say(chain.client, "PROXY TCP4 192.0.2.7 ");
+    edge_say(chain.client, "PROXY TCP4 192.0.2.7 ");
     WORLD_UNTIL(&w, chain.session->preread->used == 21);
     assert_int_equal(session_export(chain.session, &record), 0);
     assert_int_equal(record.state, SESSION_PREREAD);
     assert_int_equal(record.held[CLIENT], 21);
+    tcp_reap(w.tcp);
     assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
     free(record.data);
     chain.session = world_newest(&w);
-    say(chain.client, &(LINE "hello")[21]);
+    edge_say(chain.client, &(EDGE_LINE "hello")[21]);
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, "hello");
+    edge_gets(&w, chain.server, "hello");
     chain_finish(&w, &chain);
+    world_close(&w);
+}
+
+/* More than a preread begins with, and the deadline goes on from where it was. */
+static void test_a_long_header_in_another_process(void **state)
+{
+    static uint8_t bytes[4000];
+    struct world w;
+    struct session_record record;
+
+    (void)state;
+    edge_begin_v2(bytes, sizeof(bytes));
+    edge_open(&w);
+    struct chain chain = world_client(&w);
+    edge_send(chain.client, bytes, 3000);
+    WORLD_UNTIL(&w, chain.session->preread->used == 3000);
+    world_pass(&w, 500);
+    assert_int_equal(session_export(chain.session, &record), 0);
+    assert_int_equal(record.held[CLIENT], 3000);
+    tcp_reap(w.tcp);
+    assert_int_equal(session_import(w.tcp, &w.policy, NULL, &record), 0);
+    free(record.data);
+    chain.session = world_newest(&w);
+    assert_in_range(chain.session->preread->size, 3000, w.policy.preread_max);
+    assert_memory_equal(chain.session->preread->bytes, bytes, 3000);
+    world_pass(&w, 490);
+    assert_int_equal(chain.session->state, SESSION_PREREAD);
+    world_pass(&w, 20);
+    assert_ended(chain.session, SESSION_END_PREREAD_TIMEOUT);
+    chain_hang_up(&chain);
+    world_close(&w);
+}
+
+/* Once it is told, it waits as all do who have no server: by the pool's time, and counted. */
+static void test_the_deadline_ends_with_the_header(void **state)
+{
+    struct world w;
+
+    (void)state;
+    edge_open(&w);
+    w.pool.connect_timeout_ms = 5000;
+    w.usable[0] = false;
+    struct chain chain = world_client(&w);
+    world_pass(&w, 500);
+    edge_say(chain.client, EDGE_LINE);
+    WORLD_UNTIL(&w, chain.session->state == SESSION_QUEUED);
+    assert_int_equal(world_metric(&w, METRIC_QUEUED), 1);
+    world_pass(&w, 4990);
+    assert_int_equal(chain.session->state, SESSION_QUEUED);
+    world_pass(&w, 20);
+    assert_ended(chain.session, SESSION_END_NO_SERVER);
+    assert_int_equal(world_metric(&w, METRIC_PREREAD_TIMEOUTS), 0);
+    chain_hang_up(&chain);
     world_close(&w);
 }
 
@@ -262,13 +281,13 @@ static void test_who_it_is_in_another_process(void **state)
 
     (void)state;
     assert_int_equal(network_parse(&told_from, "192.0.2.0/24", &why), 0);
-    open_edge(&w);
+    edge_open(&w);
     w.policy.routes = &route;
     w.policy.route_count = 1;
     struct chain chain = world_client(&w);
-    say(chain.client, LINE "hello");
+    edge_say(chain.client, EDGE_LINE "hello");
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, "hello");
+    edge_gets(&w, chain.server, "hello");
     struct server *server = server_take(chain.session->server);
     assert_true(server_enter(server));
     assert_int_equal(session_export(chain.session, &record), 0);
@@ -295,11 +314,11 @@ static void test_who_was_let_in_is_in_another_process(void **state)
     struct gate_counts counts;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     assert_int_equal(gate_new(&w.policy.gate, &options), 0);
     w.usable[0] = false;
     struct chain chain = world_client(&w);
-    say(chain.client, LINE);
+    edge_say(chain.client, EDGE_LINE);
     WORLD_UNTIL(&w, chain.session->state == SESSION_QUEUED);
     assert_int_equal(session_export(chain.session, &record), 0);
     assert_int_equal(record.state, SESSION_PREREAD);
@@ -315,7 +334,7 @@ static void test_who_was_let_in_is_in_another_process(void **state)
     assert_int_equal(counts.verdict[GATE_SESSIONS] + counts.verdict[GATE_RATE], 0);
 
     struct chain second = world_client(&w);
-    say(second.client, "PROXY TCP4 192.0.2.7 ");
+    edge_say(second.client, "PROXY TCP4 192.0.2.7 ");
     WORLD_UNTIL(&w, second.session->preread->used == 21);
     assert_int_equal(session_export(second.session, &record), 0);
     assert_int_equal(record.admitted, 0);
@@ -324,7 +343,7 @@ static void test_who_was_let_in_is_in_another_process(void **state)
     free(record.data);
     second.session = world_newest(&w);
     assert_int_equal(second.session->ticket, GATE_NO_TICKET);
-    say(second.client, &LINE[21]);
+    edge_say(second.client, &EDGE_LINE[21]);
     WORLD_UNTIL(&w, second.session->state == SESSION_ENDED);
     assert_ended(second.session, SESSION_END_REFUSED);
     chain_hang_up(&second);
@@ -342,11 +361,11 @@ static void test_refused_by_the_address_that_was_told(void **state)
     const char *why;
 
     (void)state;
-    open_edge(&w);
+    edge_open(&w);
     assert_int_equal(network_parse(&denied[0], "192.0.2.0/24", &why), 0);
     assert_int_equal(gate_new(&w.policy.gate, &options), 0);
     struct chain chain = world_client(&w);
-    say(chain.client, LINE "hello");
+    edge_say(chain.client, EDGE_LINE "hello");
     WORLD_UNTIL(&w, chain.session->state == SESSION_ENDED);
     assert_ended(chain.session, SESSION_END_REFUSED);
     assert_int_equal(world_metric(&w, METRIC_SESSIONS_REFUSED), 1);
@@ -359,21 +378,21 @@ static void test_refused_by_the_address_that_was_told(void **state)
 static void test_a_sender_is_not_the_client_that_is_denied(void **state)
 {
     struct world w;
-    struct gate_options options = {.deny = {{loopback, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
+    struct gate_options options = {.deny = {{edge_loopback, 1}}, .prefix_v4 = 32, .prefix_v6 = 64};
     struct traffic_filter filter = {.is_within = true, .is_denied = true};
     uint32_t cursor = 0;
 
     (void)state;
-    open_edge(&w);
-    filter.within = loopback[0];
+    edge_open(&w);
+    filter.within = edge_loopback[0];
     assert_int_equal(gate_new(&w.policy.gate, &options), 0);
     struct chain chain = world_client(&w);
-    say(chain.client, "PROXY TCP4 192.0.2.7 ");
+    edge_say(chain.client, "PROXY TCP4 192.0.2.7 ");
     WORLD_UNTIL(&w, chain.session->preread->used == 21);
     assert_int_equal(tcp_kill(w.tcp, &filter, SESSION_END_KILLED, &cursor, UINT64_MAX), 0);
-    say(chain.client, &(LINE "hello")[21]);
+    edge_say(chain.client, &(EDGE_LINE "hello")[21]);
     chain.server = world_served(&w, 0);
-    assert_gets(&w, chain.server, "hello");
+    edge_gets(&w, chain.server, "hello");
     cursor = 0;
     assert_int_equal(tcp_kill(w.tcp, &filter, SESSION_END_KILLED, &cursor, UINT64_MAX), 0);
     chain_finish(&w, &chain);
@@ -418,6 +437,8 @@ int main(void)
         cmocka_unit_test(test_a_fin_before_the_header_is_whole),
         cmocka_unit_test(test_a_fin_behind_the_header_is_a_half_close),
         cmocka_unit_test(test_half_a_header_in_another_process),
+        cmocka_unit_test(test_a_long_header_in_another_process),
+        cmocka_unit_test(test_the_deadline_ends_with_the_header),
         cmocka_unit_test(test_who_it_is_in_another_process),
         cmocka_unit_test(test_who_was_let_in_is_in_another_process),
         cmocka_unit_test(test_refused_by_the_address_that_was_told),
