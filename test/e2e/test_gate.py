@@ -92,6 +92,50 @@ def test_addresses_of_one_network_are_one_source(weir, tcp_server):
         client.close()
 
 
+# Two of one /64, one more of their /56, and one of neither.
+ADDRESSES_6 = ["fd96::1", "fd96::2", "fd96:0:0:1::1", "fd96:0:1::1"]
+
+
+@pytest.fixture
+def start_6(weir, namespace, tcp_server):
+    """start_6(**listener): a weir of IPv6 where clients may have those addresses; enter clients
+    within its `space`."""
+    def make(**listener):
+        space = namespace()
+        for address in ADDRESSES_6:
+            space.run("ip", "address", "add", f"{address}/128", "dev", "lo", "nodad")
+        w = weir([tcp_server(echo, "::1", namespace=space).address], wrap=space.wrap,
+                 listener={"bind": "[::1]:8080", **listener})
+        w.space = space
+        return w
+    return make
+
+
+@pytest.mark.parametrize("limits, places", [
+    ({}, [True, False, True, True]),
+    ({"source_prefix_v6": 56}, [True, False, False, True]),
+    ({"source_prefix_v6": 128}, [True, True, True, True]),
+], ids=["as is", "of 56 bits", "of 128 bits"])
+def test_a_source_of_ipv6_is_a_network(start_6, limits, places):
+    w = start_6(source_max_sessions=1, **limits)
+    with w.space.entered():
+        held = [enter(w, address) for address in ADDRESSES_6]
+    assert [client is not None for client in held] == places
+    for client in filter(None, held):
+        client.close()
+
+
+@pytest.mark.parametrize("lists, inside", [
+    ({"allow": ["fd96::/64"]}, [True, True, False, False]),
+    ({"deny": ["fd96::/56"]}, [False, False, False, True]),
+    ({"deny": ["fd96::/32"], "allow": ["fd96::2", "fd96:0:1::/48"]}, [False, True, False, True]),
+], ids=["allow", "deny", "both"])
+def test_networks_of_ipv6(start_6, lists, inside):
+    w = start_6(**lists)
+    with w.space.entered():
+        assert [may_enter(w, address) for address in ADDRESSES_6] == inside
+
+
 RATE = 5
 
 
