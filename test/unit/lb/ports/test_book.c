@@ -125,6 +125,8 @@ static void is_asked_when_it_had_none(void **state)
 static void with_ports_left_it_is_unfit(void **state)
 {
     (void)state;
+    take(ports, 5);
+    give(ports, 0, 5);
     for (int i = 0; i < 3; i++) {
         take(ports, 1);
         ports_refuse(ports, 0, now);
@@ -248,6 +250,30 @@ static void a_refusal_is_exhaustion(void **state)
     assert_false(count(700, 0));
     assert_true(count(690, 0));
     assert_int_equal(tally->level, PORTS_WELL);
+}
+
+/* Exhausted from 80 % on, by the kernel's count; unfit below half of them, by ours. */
+static void what_a_refusal_says_of_those_held(void **state)
+{
+    static const struct {
+        uint32_t held;
+        enum ports_level level;
+    } cases[] = {
+        {850, PORTS_EXHAUSTED}, {800, PORTS_EXHAUSTED}, {799, PORTS_WELL},  {600, PORTS_WELL},
+        {500, PORTS_WELL},      {499, PORTS_UNFIT},     {400, PORTS_UNFIT},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char server[32];
+        snprintf(server, sizeof(server), "10.0.0.80:%zu", 8000 + i);
+        struct ports *of_case = ports_of(PORTS_TCP, server, one);
+        tally = of_case->tally[0];
+        take(of_case, cases[i].held + 1);
+        ports_refuse(of_case, 0, now);
+        assert_int_equal(count(cases[i].held, 0), cases[i].level != PORTS_WELL);
+        assert_int_equal(tally->level, cases[i].level);
+        ports_put(&of_case);
+    }
 }
 
 /* They were used up when it was refused, and are free by the time that the kernel counts. */
@@ -376,6 +402,7 @@ int main(void)
         EACH(each_level_is_told_once),
         EACH(a_level_keeps_it_watched),
         EACH(a_refusal_is_exhaustion),
+        EACH(what_a_refusal_says_of_those_held),
         EACH(what_was_used_up_is_not_unfit),
         EACH(time_wait_counts_unless_it_is_taken_again),
         cmocka_unit_test_setup_teardown(time_wait_of_loopback, begin_loopback, end),

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -152,6 +153,26 @@ static void pools_share_what_the_kernel_shares(void **state)
     ports_put(&other_udp);
 }
 
+/* More than there are buckets, so that some have to share one. */
+static void each_of_many_servers_has_its_own(void **state)
+{
+    (void)state;
+    static struct ports *many[3000];
+    static const char *const one[] = {"10.0.0.5:0", NULL};
+    for (unsigned i = 0; i < ARRAY_LEN(many); i++) {
+        char server[32];
+        snprintf(server, sizeof(server), "10.0.%u.80:%u", i / 1000, 8000 + i % 1000);
+        many[i] = ports_of(PORTS_TCP, server, one);
+        take(many[i], 1);
+    }
+    assert_true(ARRAY_LEN(many) > PORTS_BUCKETS);
+    assert_int_equal(book.tally_count, ARRAY_LEN(many));
+    for (unsigned i = 0; i < ARRAY_LEN(many); i++) {
+        assert_int_equal(ports_held(many[i]->tally[0]), 1);
+        ports_put(&many[i]);
+    }
+}
+
 static void a_udp_port_is_free_at_once(void **state)
 {
     (void)state;
@@ -246,6 +267,7 @@ int main(void)
         EACH(one_that_is_given_back_ends_the_moment),
         EACH(only_addresses_of_the_servers_family),
         EACH(pools_share_what_the_kernel_shares),
+        EACH(each_of_many_servers_has_its_own),
         EACH(a_udp_port_is_free_at_once),
         EACH(an_open_socket_is_adopted),
         EACH(outlives_the_book),
