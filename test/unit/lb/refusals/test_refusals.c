@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "test/unit/addresses.h"
 #include "test/unit/record.h"
 
 #define START UINT64_C(1000000)
@@ -200,11 +201,13 @@ static void who_finds_no_place_is_counted(void **state)
     struct desk desk;
     (void)state;
     desk_open(&desk);
-    for (unsigned number = 0; number < REFUSALS_PLACES + 30; number++)
+    for (unsigned number = 0; number < REFUSALS_PLACES; number++)
         note(&desk, number);
+    for (unsigned number = 0; number < 30; number++)
+        note_at(&desk, front, REFUSALS_PLACES + number, 20, false);
     (void)told(&desk);
     pass(&desk, 200);
-    assert_told(&desk, " others=30\n");
+    assert_told(&desk, " others=600\n");
     pass(&desk, 200);
     assert_null(strstr(told(&desk), "others"));
     /* All have their turn, and then there is room. */
@@ -222,12 +225,33 @@ static void listeners_and_dry_runs_are_apart(void **state)
     (void)state;
     desk_open(&desk);
     note(&desk, 1);
+    assert_told(&desk, "a client was refused client=192.0.2.1:4711 listener=front ");
     note_at(&desk, back, 1, 1, false);
+    assert_told(&desk, "a client was refused client=192.0.2.1:4711 listener=back ");
     note_at(&desk, back, 1, 1, true);
-    const char *text = told(&desk);
-    assert_non_null(strstr(text, "listener=front"));
-    assert_non_null(strstr(text, "listener=back"));
-    assert_non_null(strstr(text, "a client would be refused, but for dry_run"));
+    assert_told(&desk, "a client would be refused, but for dry_run client=192.0.2.1:4711 "
+                       "listener=back ");
+    for (unsigned i = 0; i < 2; i++) {
+        note(&desk, 1);
+        note_at(&desk, back, 1, 1, i == 0);
+    }
+    assert_int_equal(told_lines(&desk), 0);
+    desk_close(&desk);
+}
+
+/* As a header of a sender over IPv6 may tell it. */
+static void a_mapped_client_is_named_as_ipv4(void **state)
+{
+    struct desk desk;
+    (void)state;
+    desk_open(&desk);
+    union inet_address client = endpoint_of("[::ffff:192.0.2.7]:4711");
+    struct refusal refusal = {.listener = front,
+                              .client = &client,
+                              .source = gate_source(NULL, &client),
+                              .why = "denied"};
+    refusals_note(desk.refusals, &refusal, 1, desk.now);
+    assert_told(&desk, " client=192.0.2.7:4711 listener=front ");
     desk_close(&desk);
 }
 
@@ -270,6 +294,7 @@ int main(void)
         cmocka_unit_test(workers_share_the_lines),
         cmocka_unit_test(who_finds_no_place_is_counted),
         cmocka_unit_test(listeners_and_dry_runs_are_apart),
+        cmocka_unit_test(a_mapped_client_is_named_as_ipv4),
         cmocka_unit_test(a_source_of_many_addresses_is_named_as_such),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
