@@ -24,11 +24,8 @@ static struct gate *made(const struct gate_options *options)
 
 static enum gate_verdict enter(struct gate *gate, const char *text, uint32_t *out_ticket)
 {
-    struct address address;
-    const char *why = NULL;
-    if (address_parse(&address, text, &why) != 0)
-        fail_msg("%s: %s", text, why);
-    return gate_enter(gate, &address.inet, 0, out_ticket);
+    union inet_address source = endpoint_of(text);
+    return gate_enter(gate, &source, 0, out_ticket);
 }
 
 static void check(struct gate *gate, const char *text, enum gate_verdict verdict)
@@ -134,12 +131,15 @@ static void limits_the_rate(void **state)
     gate_free(&gate);
 }
 
+static uint32_t charged_at(struct gate *gate, const char *text, uint64_t now_us, uint32_t count)
+{
+    union inet_address source = endpoint_of(text);
+    return gate_charge(gate, &source, now_us, count);
+}
+
 static uint32_t charged(struct gate *gate, const char *text, uint32_t count)
 {
-    struct address address;
-    const char *why = NULL;
-    assert_int_equal(address_parse(&address, text, &why), 0);
-    return gate_charge(gate, &address.inet, 0, count);
+    return charged_at(gate, text, 0, count);
 }
 
 static void limits_the_rate_of_datagrams(void **state)
@@ -186,7 +186,14 @@ static void a_full_table_stops_no_datagram(void **state)
     struct gate_counts counts;
     gate_read(gate, &counts);
     assert_int_equal(counts.datagrams.untracked, 40);
+    assert_int_equal(counts.datagrams.evicted, 0);
     assert_int_equal(counts.datagrams.sources, 8);
+    /* Their rate is whole again, so one of them makes room. */
+    assert_int_equal(charged_at(gate, "192.0.2.10:1", 1100000, 20), 10);
+    gate_read(gate, &counts);
+    assert_int_equal(counts.datagrams.evicted, 1);
+    assert_int_equal(counts.datagrams.sources, 8);
+    assert_int_equal(counts.untracked + counts.evicted, 0);
     gate_free(&gate);
 }
 
@@ -240,12 +247,37 @@ static void a_full_table_keeps_nobody_out(void **state)
     gate_free(&gate);
 }
 
+/* Which of 200 addresses find a place in a table that is too small for them. */
+static void who_has_a_place(uint64_t seed, bool has[200])
+{
+    struct gate *gate = made(&(struct gate_options){
+        .source_max = 1, .prefix_v4 = 32, .prefix_v6 = 128, .table = 64, .seed = seed});
+    for (unsigned i = 0; i < 200; i++) {
+        char text[ADDRESS_TEXT_MAX];
+        uint32_t ticket;
+        snprintf(text, sizeof(text), "192.0.2.%u:1", i);
+        assert_int_equal(enter(gate, text, &ticket), GATE_ADMITTED);
+        has[i] = ticket != GATE_NO_TICKET;
+    }
+    gate_free(&gate);
+}
+
+/* Or clients could choose addresses that have to share a few places. */
+static void the_seed_says_who_shares_places(void **state)
+{
+    (void)state;
+    bool first[200], again[200], other[200];
+    who_has_a_place(1, first);
+    who_has_a_place(1, again);
+    who_has_a_place(2, other);
+    assert_memory_equal(first, again, sizeof(first));
+    assert_memory_not_equal(first, other, sizeof(first));
+}
+
 static uint32_t adopt(struct gate *gate, const char *text)
 {
-    struct address address;
-    const char *why = NULL;
-    assert_int_equal(address_parse(&address, text, &why), 0);
-    return gate_adopt(gate, &address.inet, 0);
+    union inet_address source = endpoint_of(text);
+    return gate_adopt(gate, &source, 0);
 }
 
 static void what_is_here_already_is_counted(void **state)
@@ -340,6 +372,7 @@ int main(void)
         cmocka_unit_test(without_their_rate_datagrams_are_not_counted),
         cmocka_unit_test(a_dry_gate_says_what_it_would_do),
         cmocka_unit_test(a_full_table_keeps_nobody_out),
+        cmocka_unit_test(the_seed_says_who_shares_places),
         cmocka_unit_test(what_is_here_already_is_counted),
         cmocka_unit_test(refuses_a_table_that_is_too_large),
         cmocka_unit_test(threads_lose_no_count),
