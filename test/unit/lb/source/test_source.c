@@ -116,16 +116,20 @@ static void a_server_sees_the_source(void **state)
 /* A bind takes no port: two servers may be connected to from the same one. */
 static void the_port_comes_with_the_connect(void **state)
 {
-    struct source source = {.address = host_of("127.0.0.5")};
-    union inet_address own = {0};
-    socklen_t length = sizeof(own);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    static const char *const texts[] = {"127.0.0.5", "::1"};
 
     (void)state;
-    assert_int_equal(source_bind(fd, &source), 0);
-    assert_int_equal(getsockname(fd, &own.any, &length), 0);
-    assert_int_equal(inet_address_port(&own), 0);
-    close(fd);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct source source = {.address = host_of(texts[i])};
+        union inet_address own = {0};
+        socklen_t length = sizeof(own);
+        int fd = socket(source.address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        assert_int_equal(source_bind(fd, &source), 0);
+        assert_int_equal(getsockname(fd, &own.any, &length), 0);
+        assert_int_equal(inet_address_port(&own), 0);
+        close(fd);
+    }
 }
 
 static void what_fails_is_ours(void **state)
