@@ -1,6 +1,6 @@
 /*
  * How the refused are turned away. Over loopback, where a hop limit of 1 is enough: what a dropped
- * client would not see behind a router (test/e2e/test_access.py) it sees here.
+ * client would not see behind a router (test/e2e/test_refuse.py) it sees here.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -121,6 +121,17 @@ static inline union inet_address sender_expect(const struct sender *sender, cons
     return from;
 }
 
+/* A datagram of `length` bytes behind those of `head`. */
+static inline void sender_expect_headed(const struct sender *sender, const struct iovec *head,
+                                        const uint8_t *bytes, size_t length)
+{
+    static uint8_t wanted[65536];
+
+    memcpy(wanted, head->iov_base, head->iov_len);
+    memcpy(wanted + head->iov_len, bytes, length);
+    (void)sender_expect(sender, wanted, head->iov_len + length);
+}
+
 static inline void sender_expect_train(const struct sender *sender, const uint8_t *bytes,
                                        size_t length, size_t segment)
 {

@@ -244,15 +244,7 @@ static void what_is_lost_is_told_datagram_by_datagram(void **state)
 /* ---- with something in front ---- */
 
 static char head[] = "head";
-
-static void expect_headed(const struct sender *s, const uint8_t *bytes, size_t length)
-{
-    uint8_t wanted[256];
-
-    memcpy(wanted, head, 4);
-    memcpy(wanted + 4, bytes, length);
-    (void)sender_expect(s, wanted, 4 + length);
-}
+static const struct iovec front = {head, 4};
 
 static void an_uncut_train_keeps_its_prefixes(void **state)
 {
@@ -260,15 +252,15 @@ static void an_uncut_train_keeps_its_prefixes(void **state)
 
     (void)state;
     open_sender(&s);
-    s.outbox.prefix = (struct iovec){head, 4};
+    s.outbox.prefix = front;
     fault.error = EINVAL;
     fault.times = 1;
     fault.trains_only = true;
     sender_add(&s, text, 250, 100, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 100);
-    expect_headed(&s, text + 100, 100);
-    expect_headed(&s, text + 200, 50);
+    sender_expect_headed(&s, &front, text, 100);
+    sender_expect_headed(&s, &front, text + 100, 100);
+    sender_expect_headed(&s, &front, text + 200, 50);
     assert_int_equal(s.uncut, 104);
     assert_int_equal(s.losses, 0);
     sender_close(&s);
@@ -279,7 +271,7 @@ static int greet_anew(void *owner, void *stream, int error)
 {
     struct sender *sender = owner;
 
-    sender->outbox.lead = (struct iovec){head, 4};
+    sender->outbox.lead = front;
     return sender_on_failed(owner, stream, error);
 }
 
@@ -296,7 +288,7 @@ static void what_takes_another_way_begins_anew(void **state)
     sender_add(&s, text, 300, 100, &s, UINT32_MAX);
     sender_add(&s, text + 300, 200, 200, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 100);
+    sender_expect_headed(&s, &front, text, 100);
     sender_expect_train(&s, text + 100, 200, 100);
     (void)sender_expect(&s, text + 300, 200);
     assert_int_equal(s.outbox.lead.iov_len, 0);
@@ -324,7 +316,7 @@ static void nothing_is_tried_in_a_circle(void **state)
     fault.times = 0;
     sender_add(&s, text, 10, 10, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 10);
+    sender_expect_headed(&s, &front, text, 10);
     sender_close(&s);
 }
 

@@ -11,32 +11,23 @@
 static uint8_t text[65536];
 static uint8_t head[] = "a header";
 #define HEAD (sizeof(head) - 1)
+static const struct iovec front = {head, HEAD};
 
 static void set_prefix(struct sender *s)
 {
-    s->outbox.prefix = (struct iovec){head, HEAD};
+    s->outbox.prefix = front;
 }
 
 static void set_lead(struct sender *s)
 {
-    s->outbox.lead = (struct iovec){head, HEAD};
-}
-
-/* A datagram of `length` bytes behind the header. */
-static void expect_headed(const struct sender *s, const uint8_t *bytes, size_t length)
-{
-    static uint8_t wanted[65536];
-
-    memcpy(wanted, head, HEAD);
-    memcpy(wanted + HEAD, bytes, length);
-    (void)sender_expect(s, wanted, HEAD + length);
+    s->outbox.lead = front;
 }
 
 static void expect_headed_train(const struct sender *s, const uint8_t *bytes, size_t length,
                                 size_t segment)
 {
     for (size_t at = 0; at < length; at += segment)
-        expect_headed(s, bytes + at, MIN(segment, length - at));
+        sender_expect_headed(s, &front, bytes + at, MIN(segment, length - at));
 }
 
 /* ---- each ---- */
@@ -70,7 +61,7 @@ static void equal_datagrams_are_one_message(void **state)
     assert_int_equal(s.outbox.count, 1);
     outbox_flush(&s.outbox);
     for (uint32_t i = 0; i < SEGMENTS_MAX; i++)
-        expect_headed(&s, text + i, 100);
+        sender_expect_headed(&s, &front, text + i, 100);
     assert_int_equal(sender_count(&s, METRIC_UDP_SENDS), 1);
     assert_int_equal(sender_count(&s, METRIC_GSO_DATAGRAMS), SEGMENTS_MAX);
     sender_close(&s);
@@ -103,8 +94,8 @@ static void an_empty_datagram_is_the_prefix_alone(void **state)
     sender_add(&s, text, 0, 0, &s, UINT32_MAX);
     sender_add(&s, text, 0, 0, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 0);
-    expect_headed(&s, text, 0);
+    sender_expect_headed(&s, &front, text, 0);
+    sender_expect_headed(&s, &front, text, 0);
     sender_close(&s);
 }
 
@@ -140,7 +131,7 @@ static void with_and_without_a_prefix_is_not_joined(void **state)
     assert_int_equal(s.outbox.count, 3);
     outbox_flush(&s.outbox);
     (void)sender_expect(&s, text, 100 + HEAD);
-    expect_headed(&s, text, 100);
+    sender_expect_headed(&s, &front, text, 100);
     (void)sender_expect(&s, text, 100 + HEAD);
     sender_close(&s);
 }
@@ -159,13 +150,13 @@ static void a_full_outbox_of_prefixes_is_flushed(void **state)
     assert_int_equal(sender_count(&s, METRIC_UDP_SENDS), 1);
     outbox_flush(&s.outbox);
     for (uint32_t i = 0; i < datagrams; i++)
-        expect_headed(&s, text + i, 10);
+        sender_expect_headed(&s, &front, text + i, 10);
     for (uint32_t i = 0; i < BATCH + 1; i++)
         sender_add(&s, text + i, 10, 10, &stream[i % 2], UINT32_MAX);
     assert_int_equal(sender_count(&s, METRIC_UDP_SENDS), 3);
     outbox_flush(&s.outbox);
     for (uint32_t i = 0; i < BATCH + 1; i++)
-        expect_headed(&s, text + i, 10);
+        sender_expect_headed(&s, &front, text + i, 10);
     sender_close(&s);
 }
 
@@ -181,7 +172,7 @@ static void a_datagram_of_65508_bytes_is_lost(void **state)
     outbox_flush(&s.outbox);
     assert_int_equal(s.lost, 1);
     assert_int_equal(s.last_error, EMSGSIZE);
-    expect_headed(&s, text, 65507 - HEAD);
+    sender_expect_headed(&s, &front, text, 65507 - HEAD);
     sender_close(&s);
 }
 
@@ -198,7 +189,7 @@ static void the_lead_goes_ahead_of_one_datagram(void **state)
     sender_add(&s, text, 1005, 100, &s, UINT32_MAX);
     sender_add(&s, text + 2000, 50, 50, &s.outbox, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 100);
+    sender_expect_headed(&s, &front, text, 100);
     sender_expect_train(&s, text + 100, 905, 100);
     (void)sender_expect(&s, text + 2000, 50);
     assert_int_equal(s.outbox.lead.iov_len, 0);
@@ -218,19 +209,19 @@ static void what_is_left_of_a_train_goes_as_it_is(void **state)
     set_lead(&s);
     sender_add(&s, text, 150, 100, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 100);
+    sender_expect_headed(&s, &front, text, 100);
     (void)sender_expect(&s, text + 100, 50);
     set_lead(&s);
     for (uint32_t i = 0; i < 3; i++)
         sender_add(&s, text + i, 10, 10, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 10);
+    sender_expect_headed(&s, &front, text, 10);
     (void)sender_expect(&s, text + 1, 10);
     (void)sender_expect(&s, text + 2, 10);
     set_lead(&s);
     sender_add(&s, text, 0, 0, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
-    expect_headed(&s, text, 0);
+    sender_expect_headed(&s, &front, text, 0);
     sender_close(&s);
 }
 
@@ -268,7 +259,7 @@ static void a_datagram_that_was_not_taken_does_not_use_the_lead_up(void **state)
     sender_add(&s, text, 200, 100, &s, UINT32_MAX);
     outbox_flush(&s.outbox);
     assert_int_equal(s.lost, 2);
-    expect_headed(&s, text, 100);
+    sender_expect_headed(&s, &front, text, 100);
     (void)sender_expect(&s, text + 100, 100);
     assert_int_equal(s.outbox.lead.iov_len, 0);
     sender_close(&s);
