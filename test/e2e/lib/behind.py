@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 
-from lib.netns import Namespace, veth
+from lib.netns import namespaces, veth
 
 WEIR = {4: "10.96.2.1", 6: "fd96:2::1"}
 ETH_P_ALL = 3
@@ -16,18 +16,16 @@ class Behind:
     """`client`, `router` and `weir`: namespaces that `discard` removes."""
 
     def __init__(self):
-        self.client, self.router, self.weir = Namespace(), Namespace(), Namespace()
-        for net, left, right in ((1, self.client, self.router), (2, self.weir, self.router)):
-            veth(left, right, f"10.96.{net}.1/24", f"10.96.{net}.2/24")
-            veth(left, right, f"fd96:{net}::1/64", f"fd96:{net}::2/64")
-            left.run("ip", "route", "add", "default", "via", f"10.96.{net}.2")
-            left.run("ip", "-6", "route", "add", "default", "via", f"fd96:{net}::2")
-        self.router.sysctl("net.ipv4.ip_forward", 1)
-        self.router.sysctl("net.ipv6.conf.all.forwarding", 1)
-
-    def discard(self):
-        for namespace in (self.client, self.router, self.weir):
-            namespace.discard()
+        with contextlib.ExitStack() as made:
+            self.client, self.router, self.weir = namespaces(made, 3)
+            for net, left, right in ((1, self.client, self.router), (2, self.weir, self.router)):
+                veth(left, right, f"10.96.{net}.1/24", f"10.96.{net}.2/24")
+                veth(left, right, f"fd96:{net}::1/64", f"fd96:{net}::2/64")
+                left.run("ip", "route", "add", "default", "via", f"10.96.{net}.2")
+                left.run("ip", "-6", "route", "add", "default", "via", f"fd96:{net}::2")
+            self.router.sysctl("net.ipv4.ip_forward", 1)
+            self.router.sysctl("net.ipv6.conf.all.forwarding", 1)
+            self.discard = made.pop_all().close
 
     def connect(self, address):
         """A client, and what its network has for it: see Capture."""

@@ -71,6 +71,15 @@ class Namespace:
         run("ip", "netns", "del", self.name)
 
 
+def namespaces(stack, count):
+    """So many, which the ExitStack discards."""
+    made = []
+    for _ in range(count):
+        made.append(Namespace())
+        stack.callback(made[-1].discard)
+    return made
+
+
 def veth(left, right, left_address, right_address, mtu=1500):
     """Joins two namespaces; addresses with their prefix, such as "10.99.0.1/24"."""
     serial = next(_serial)

@@ -1,7 +1,8 @@
 """Clients, weir and servers on machines of their own: three namespaces in a row, joined by veth."""
+import contextlib
 import sys
 
-from lib.netns import Namespace, veth
+from lib.netns import namespaces, veth
 from lib.servers import Process
 from lib.wait import eventually
 
@@ -17,17 +18,14 @@ class Road:
 
     def __init__(self, mtu=1500, back_mtu=None):
         """back_mtu: between weir and the servers, where that is another."""
-        self._made = []
-        self.clients, self.weir, self.servers = (self._namespace() for _ in range(3))
-        veth(self.clients, self.weir, f"{CLIENT}/24", f"{FRONT}/24", mtu)
-        veth(self.weir, self.servers, f"{BACK}/24", f"{SERVERS[0]}/24", back_mtu or mtu)
-        for address in SERVERS[1:]:
-            self.servers.run("ip", "address", "add", f"{address}/24", "dev",
-                             devices(self.servers)[0])
-
-    def _namespace(self):
-        self._made.append(Namespace())
-        return self._made[-1]
+        with contextlib.ExitStack() as made:
+            self.clients, self.weir, self.servers = namespaces(made, 3)
+            veth(self.clients, self.weir, f"{CLIENT}/24", f"{FRONT}/24", mtu)
+            veth(self.weir, self.servers, f"{BACK}/24", f"{SERVERS[0]}/24", back_mtu or mtu)
+            for address in SERVERS[1:]:
+                self.servers.run("ip", "address", "add", f"{address}/24", "dev",
+                                 devices(self.servers)[0])
+            self.discard = made.pop_all().close
 
     def join_arrivals(self):
         """From now on weir's devices join datagrams that arrive close together (GRO). Without more
@@ -58,10 +56,6 @@ class Road:
         calls eth1 what leads to the servers."""
         for command in commands:
             self.weir.run("sh", "-c", command.replace("eth1", devices(self.weir)[1]))
-
-    def discard(self):
-        for namespace in self._made:
-            namespace.discard()
 
 
 def devices(namespace):
