@@ -21,6 +21,7 @@ from lib.wait import SLOW, eventually
 
 VERSIONS = ("v1", "v2")
 versions = pytest.mark.parametrize("version", VERSIONS)
+hosts = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
 # Long enough for any test, where a deadline is not what it is about.
 PATIENT = f"{int(20 * SLOW)}s"
@@ -58,7 +59,7 @@ def ended(weir, count=1):
 # ---- told by weir ----
 
 @versions
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@hosts
 def test_server_is_told_client_and_listener(weir, tcp_server, version, host):
     told = Told()
     server = tcp_server(told, host)
@@ -109,21 +110,30 @@ $proxy_protocol_server_addr $proxy_protocol_server_port";
 """
 
 
-def check_reader(weir, server, version):
-    w = weir([server.address], pool={"send_proxy": version})
-    for source in ("127.0.0.1", "127.0.0.8"):
+# Of all kinds that weir can write.
+written = pytest.mark.parametrize("pool", [
+    {"send_proxy": "v1"}, {"send_proxy": "v2"},
+    {"send_proxy": "v2", "send_proxy_tlvs": ["unique-id", "crc32c"]},
+], ids=["v1", "v2", "v2 with TLVs"])
+
+
+def check_reader(weir, server, pool, host):
+    w = weir([server.address], pool=pool, listener={"bind": join(host, free_port(host))})
+    for source in ("::1",) if host == "::1" else ("127.0.0.1", "127.0.0.8"):
         words, own = ask(w, (source, 0))
         assert words == [str(word) for word in (*own, *w.address)]
 
 
-@versions
-def test_haproxy_reads_what_weir_tells(weir, haproxy, version):
-    check_reader(weir, haproxy(HAPROXY_READS), version)
+@written
+@hosts
+def test_haproxy_reads_what_weir_tells(weir, haproxy, pool, host):
+    check_reader(weir, haproxy(HAPROXY_READS), pool, host)
 
 
-@versions
-def test_nginx_reads_what_weir_tells(weir, nginx, version):
-    check_reader(weir, nginx(config=NGINX_READS), version)
+@written
+@hosts
+def test_nginx_reads_what_weir_tells(weir, nginx, pool, host):
+    check_reader(weir, nginx(config=NGINX_READS), pool, host)
 
 
 @versions
@@ -195,6 +205,7 @@ defaults
     timeout connect 1s
     timeout client 20s
     timeout server 20s
+    unique-id-format %[src_port]
 listen web
     bind @LISTEN@
     server weir {join(*w.address)} {word}
@@ -206,19 +217,24 @@ def nginx_tells(w):
                     f"proxy_pass {join(*w.address)}; }} }}"
 
 
+@hosts
 @pytest.mark.parametrize("tells", [
     haproxy_tells("send-proxy"), haproxy_tells("send-proxy-v2"),
-    haproxy_tells("send-proxy-v2 proxy-v2-options crc32c"), nginx_tells,
-], ids=["haproxy-v1", "haproxy-v2", "haproxy-v2-crc32c", "nginx"])
-def test_weir_reads_what_others_tell_and_passes_it_on(weir, haproxy, nginx, tcp_server, tells):
+    haproxy_tells("send-proxy-v2 proxy-v2-options crc32c,unique-id"), nginx_tells,
+], ids=["haproxy-v1", "haproxy-v2", "haproxy-v2-tlvs", "nginx"])
+def test_weir_reads_what_others_tell_and_passes_it_on(weir, haproxy, nginx, tcp_server, tells,
+                                                      host):
     told = Told()
-    w = weir([tcp_server(told).address], pool={"send_proxy": "v2"}, listener=takes())
+    w = weir([tcp_server(told).address], listener=takes(),
+             pool={"send_proxy": "v2", "send_proxy_tlvs": ["received"]})
     kind, config = tells(w)
-    front = haproxy(config) if kind == "haproxy" else nginx(config=config)
-    with socket.create_connection((front.host, front.port), 10 * SLOW,
-                                  source_address=("127.0.0.8", 0)) as client:
+    front = haproxy(config, host=host) if kind == "haproxy" else nginx(config=config, host=host)
+    with socket.create_connection((front.host, front.port), 10 * SLOW, source_address=(
+            "::1" if host == "::1" else "127.0.0.8", 0)) as client:
         own = talk(client)
     assert told.headers[0].source == own
+    unique = b"%d" % own[1] if "crc32c,unique-id" in config else None
+    assert told.headers[0].tlv(proxy.UNIQUE_ID) == unique
     line, = w.wait_access(1)
     assert line["client"] == join(*own)
     assert line["via"].startswith("127.0.0.1:")
@@ -254,7 +270,8 @@ def test_server_is_chosen_by_the_client_told(weir, tcp_server):
     assert set(chosen.values()) == {b"a", b"b"}
 
 
-@pytest.mark.parametrize("header", [proxy.v1(TOLD, VIP), WITH_TLVS], ids=VERSIONS)
+@pytest.mark.parametrize("header", [*(header for header, _ in TELLING.values()), *SILENT.values()],
+                         ids=[*TELLING, *SILENT])
 def test_header_in_two_pieces_cut_anywhere(weir, tcp_server, header):
     told = Told()
     server = tcp_server(told)
@@ -266,12 +283,14 @@ def test_header_in_two_pieces_cut_anywhere(weir, tcp_server, header):
         client.sendall(header[:cut])
     w.wait_sessions(len(clients))
     assert server.connections == [], "a server is no part of this before the header is whole"
+    own = set()
     for cut, client in zip(cuts, clients):
         client.sendall(header[cut:])
-        talk(client)
+        own.add(talk(client))
         client.close()
     server.check()
-    assert {one.source for one in told.headers} == {TOLD}
+    source = dict(TELLING.values()).get(header)
+    assert {one.source for one in told.headers} == ({source} if source else own)
     assert len(told.headers) == len(clients)
     assert ended(w, len(clients)) == {("done", "both")}
 
