@@ -1,15 +1,18 @@
 """What the refused get, seen from behind a router: a reset, a FIN, or nothing more."""
 import contextlib
+import time
 
 import pytest
 
 from lib import proxyproto as proxy
 from lib.behind import FIN, RST, WEIR, Behind
 from lib.peers import echo
-from lib.wait import eventually
+from lib.wait import SLOW, eventually
+from lib.weir import Weir, sections
 
-PORT = 8080
+PORT, EARLY_PORT = 8080, 8081
 PATIENCE = 2
+SILENCE = 20
 
 
 @pytest.fixture(scope="module", name="behind")
@@ -17,6 +20,30 @@ def _behind():
     made = Behind()
     yield made
     made.discard()
+
+
+def orphans(behind):
+    """What weir's kernel still holds of the early ones' connections, and no process does."""
+    return behind.weir.run("ss", "-tanH", "exclude", "listening", "src",
+                           f"{WEIR[4]}:{EARLY_PORT}").splitlines()
+
+
+@pytest.fixture(scope="module", autouse=True, name="early")
+def _early(behind):
+    """When clients were dropped before all others, by a weir that is gone: so that nobody waits for
+    the kernel to forget them."""
+    bind = f"{WEIR[4]}:{EARLY_PORT}"
+    w = Weir(sections(["127.0.0.1:9"], listener={"bind": bind, "refuse": "drop",
+                                                 "deny": ["0.0.0.0/0"]}), wrap=behind.weir.wrap)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(w.discard)
+        w.start()
+        for _ in range(30):
+            for end in behind.connect(w.address):
+                end.close()
+        eventually(lambda: w.admin("show counters")["sessions_refused"] == 30, 5, "all are dropped")
+    assert len(orphans(behind)) == 30
+    return time.monotonic()
 
 
 @pytest.fixture(name="serve")
@@ -70,6 +97,12 @@ def test_a_drop_is_silence(behind, serve, why, family):
     assert ends == BlockingIOError, "the client takes it that the connection stands"
     eventually(lambda: w.admin("show counters")["sessions_refused"] == 1, 5, "it was refused")
     w.wait_sessions(0)
+
+
+def test_the_kernel_forgets_the_silent_ones(behind, early):
+    """Behind the tests before, which take as long as that."""
+    left = max(early + (SILENCE + 5) * SLOW - time.monotonic(), 1)
+    eventually(lambda: not orphans(behind), left / SLOW, "all are forgotten")
 
 
 def test_a_drop_of_a_mapped_client(behind, weir):
