@@ -23,6 +23,9 @@ VERSIONS = ("v1", "v2")
 versions = pytest.mark.parametrize("version", VERSIONS)
 hosts = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
+# RFC 4291 section 2.5.5.2.
+TOLD_MAPPED, VIP_MAPPED = [(f"::ffff:{host}", port) for host, port in (TOLD, VIP)]
+
 # Long enough for any test, where a deadline is not what it is about.
 PATIENT = f"{int(20 * SLOW)}s"
 
@@ -253,6 +256,22 @@ def test_told_address_is_the_clients(weir, tcp_server, header, source, version):
     assert told.headers[0].source == source
     line, = w.wait_access(1)
     assert (row["client"], line["client"], line["via"]) == (join(*source), join(*source), sender)
+
+
+@versions
+@pytest.mark.parametrize("header", [proxy.v1(TOLD_MAPPED, VIP_MAPPED),
+                                    proxy.v2(TOLD_MAPPED, VIP_MAPPED)], ids=VERSIONS)
+def test_told_address_that_is_mapped_is_one_of_ipv4(weir, tcp_server, header, version):
+    told = Told()
+    w = weir([tcp_server(told).address], pool={"send_proxy": version},
+             listener=takes(routes=[{"from": ["192.0.2.0/24"], "pool": "web"}],
+                            no_route="refuse"))
+    with w.connect() as client:
+        client.sendall(header)
+        talk(client)
+    head, = told.headers
+    assert (head.family, head.source, head.destination) == (proxy.TCP4, TOLD, VIP)
+    assert w.wait_access(1)[0]["client"] == join(*TOLD)
 
 
 def test_server_is_chosen_by_the_client_told(weir, tcp_server):
