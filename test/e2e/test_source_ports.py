@@ -15,9 +15,11 @@ from lib.inject import Injection
 from lib.narrow import (FIRST, PORTS, SOURCES, check_figures, fill_until_told, is_counted, lines,
                         narrow, rows_of, short, ss)
 from lib.peers import TcpServer
+from lib.ports import join
 from lib.wait import SLOW, eventually
 
 RESET = struct.pack("ii", 1, 0)
+SOURCES_6 = ["2001:db8::5", "2001:db8::6"]
 
 
 @pytest.fixture
@@ -55,6 +57,11 @@ def clients(space):
                 return client
             return connect
         yield make
+
+
+def add_ipv6(space, *addresses):
+    for address in addresses:
+        space.run("ip", "address", "add", f"{address}/128", "dev", "lo", "nodad")
 
 
 def take(make, count):
@@ -207,11 +214,16 @@ def test_time_wait_that_is_taken_again_is_no_want(weir, space, clients):
         assert not lines(w, "source ports run short")
 
 
-def test_another_server_has_ports_left(weir, space, silent, clients):
+@pytest.mark.parametrize("hosts, source", [
+    (["127.0.0.1", "127.0.0.2"], SOURCES[0]), (["2001:db8::1", "2001:db8::2"], SOURCES_6[0]),
+], ids=["IPv4", "IPv6"])
+def test_another_server_has_ports_left(weir, space, silent, clients, hosts, source):
     """Each server has all ports of each address; who finds none towards one goes to another."""
-    silent("127.0.0.1")
-    silent("127.0.0.2")
-    w = start(weir, space, ["127.0.0.1:8000", "127.0.0.2:8000"], source=SOURCES[:1],
+    if source in SOURCES_6:
+        add_ipv6(space, *hosts, source)
+    for host in hosts:
+        silent(host)
+    w = start(weir, space, [join(host, 8000) for host in hosts], source=[source],
               pool={"scheduler": "first"})
     held = take(clients(w), 2 * PORTS)
     w.wait_sessions(2 * PORTS)
@@ -240,17 +252,15 @@ def test_address_that_is_not_ours(weir, space, silent, clients):
 
 
 def test_addresses_of_ipv6(weir, space, silent, clients):
-    sources = ["2001:db8::5", "2001:db8::6"]
-    for address in sources:
-        space.run("ip", "address", "add", f"{address}/128", "dev", "lo", "nodad")
+    add_ipv6(space, *SOURCES_6)
     silent("::1")
-    w = start(weir, space, ["[::1]:8000"], source=["127.0.0.5", *sources])
+    w = start(weir, space, ["[::1]:8000"], source=["127.0.0.5", *SOURCES_6])
     held = take(clients(w), 2 * PORTS * 9 // 10)
     w.wait_sessions(len(held))
     eventually(lambda: {line["source"] for line in lines(
-        w, "source ports run short")} == set(sources), 5)
-    assert rows_of(w).keys() == set(sources)
-    for source in sources:
+        w, "source ports run short")} == set(SOURCES_6), 5)
+    assert rows_of(w).keys() == set(SOURCES_6)
+    for source in SOURCES_6:
         used, _ = ss(space, f"[{source}]", "[::1]:8000")
         eventually(lambda: rows_of(w)[source]["used"] == used, 5, "show servers agrees")
     for client in held:
