@@ -225,34 +225,9 @@ def test_route_whatever_the_way_of_sending(fronted, case):
 NAMED = [{"sni": "a.example.com", "alpn": "h2", "pool": "named"}]
 
 
-def test_large_hello_in_segments_and_records(fronted):
+def test_protocol_behind_the_name_is_waited_for(fronted):
     w = fronted("own named", NAMED)
-
-    def in_segments(client, data):
-        for at in range(0, len(data), 1400):
-            client.sendall(data[at:at + 1400])
-            client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO)
-
-    many = b"".join(hello.extension(0x1a1a + 0x1010 * index, bytes(400)) for index in range(10))
-    for size in (hello.RECORD_MAX, 1000, 50):
-        for large in (hello.hello("a.example.com", ["h2"], pad=6144, size=size),
-                      hello.hello("a.example.com", ["h2"], pad=2000, size=size, more=many)):
-            assert len(large) >= 6000
-            assert reached(w, large, send=in_segments) == "named"
-
-
-@pytest.mark.parametrize("data", [
-    hello.hello("a.example.com", ["h2"]), hello.hello("a.example.com", ["h2"], size=1),
-    hello.real("a.example.com", ["h2"]),
-], ids=["one-record", "a-record-each", "openssl"])
-def test_hello_byte_by_byte(fronted, data):
-    w = fronted("own named", NAMED)
-    assert reached(w, data, send=byte_by_byte) == "named"
-
-
-def test_bytes_behind_the_hello_are_kept(fronted):
-    w = fronted("own named", NAMED)
-    assert reached(w, hello.hello("a.example.com", ["h2"]) + bytes(200000)) == "named"
+    assert reached(w, hello.hello("a.example.com", ["h2"]), send=byte_by_byte) == "named"
 
 
 # ---- hellos that are none ----

@@ -86,13 +86,15 @@ ROUTES = [{"sni": NAME, "pool": "named"}, {"protocol": "not-tls", "pool": "plain
 GREASE = b"".join(hello.extension(0x0a0a + 0x1010 * index, b"\0" * (index % 2))
                   for index in range(16))
 NAMED = hello.hello(NAME)
+REAL = hello.real(NAME, ["h2", "http/1.1"])
 SPLIT = hello.records(hello.message(hello.server_name(NAME)),
                       inside_name(hello.message(hello.server_name(NAME))))
 
 ROUTED = {
     "the name": Case(NAMED, "named"),
     "the name in capitals": Case(hello.hello(NAME.upper()), "named"),
-    "OpenSSL's": Case(hello.real(NAME, ["h2", "http/1.1"]), "named"),
+    "OpenSSL's": Case(REAL, "named"),
+    "OpenSSL's, segments of 200": Case(REAL, "named", in_pieces(*range(200, len(REAL), 200))),
     "segments parted inside the name": Case(NAMED, "named", in_pieces(inside_name(NAMED))),
     "records parted inside the name": Case(SPLIT, "named"),
     "records and segments parted inside the name": Case(
@@ -103,6 +105,8 @@ ROUTED = {
     "GREASE (RFC 8701) before the name": Case(hello.hello(NAME, more=GREASE), "named"),
     "6 KiB before the name, segments of 1,400": Case(
         hello.hello(NAME, pad=6144), "named", in_pieces(*range(1400, 6144, 1400))),
+    "6 KiB before the name, records of 50 bytes": Case(
+        hello.hello(NAME, pad=6144, size=50), "named", in_pieces(*range(1400, 6144, 1400))),
     "200,000 bytes behind it": Case(NAMED + bytes(200000), "named"),
     "another name": Case(hello.hello("b.example.com"), "own"),
     "a longer name": Case(hello.hello(f"{NAME}.org"), "own"),
