@@ -2,6 +2,7 @@
 
 Issue 3, "Shown by" 3 and 4. scripts/streams shows the figures beside nginx.
 """
+import contextlib
 import hashlib
 import os
 
@@ -20,14 +21,12 @@ PORT = 7000
 @pytest.fixture
 def road():
     """road(): a Road; its arguments."""
-    made = []
-
-    def make(**mtu):
-        made.append(Road(**mtu))
-        return made[-1]
-    yield make
-    for one in made:
-        one.discard()
+    with contextlib.ExitStack() as cleanup:
+        def make(**mtu):
+            made = Road(**mtu)
+            cleanup.callback(made.discard)
+            return made
+        yield make
 
 
 @pytest.fixture
