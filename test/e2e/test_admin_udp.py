@@ -136,8 +136,8 @@ def test_weirctl_prints_flows(echo_weir, flows):
         ["ID", "LISTENER", "CLIENT", "POOL", "SERVER", "STATE"]
     assert table.count("active") == 2
     assert len(json.loads(ctl(running, "--json", "show", "flows").stdout)) == 2
-    assert ctl(running, "show", "servers").stdout.splitlines()[0].split()[6:10] == \
-        ["SESSIONS", "TOTAL", "FLOWS", "TOTAL"]
+    assert ctl(running, "show", "servers").stdout.splitlines()[0].split()[6:11] == \
+        ["SESSIONS", "TOTAL", "FLOWS", "FLOWS", "TOTAL"]
     assert "1 flows left" in ctl(running, "drain", "web/a", "deadline=1h").stdout
 
 
